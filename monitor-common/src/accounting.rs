@@ -1,0 +1,93 @@
+//! The arithmetic of the packet hooks: how far a TCP stream moved, how large a packet is on the wire, when to report.
+
+use crate::{packet::tcp_flag, settings::Settings};
+
+/// How many new payload bytes a TCP segment brings beyond `high` (the highest sequence number seen plus one), and the
+/// new `high`. `None` for `high` starts at this segment. Retransmissions bring nothing; a gap counts as moved, because
+/// what fills it later will not.
+#[inline(always)]
+#[must_use]
+pub fn tcp_progress(high: Option<u32>, sequence: u32, flags: u8, payload_bytes: u32) -> (u32, u32) {
+    let start = if flags & tcp_flag::SYN == 0 { sequence } else { sequence.wrapping_add(1) };
+    let end = start.wrapping_add(payload_bytes);
+    let high = match high {
+        Some(high) => high,
+        None => start,
+    };
+    // Sequence numbers wrap: the sign of the distance says which one is later (RFC 9293, section 3.4).
+    let ahead = end.wrapping_sub(high);
+    if ahead.cast_signed() > 0 { (end, ahead) } else { (high, 0) }
+}
+
+/// Bytes of the IP packets that an offloaded packet of `length_bytes` becomes when it is cut into `segments`.
+#[inline(always)]
+#[must_use]
+pub fn wire_bytes(length_bytes: u32, header_bytes: u32, segments: u32) -> u64 {
+    let extra = if segments > 1 { u64::from(segments - 1) * u64::from(header_bytes) } else { 0 };
+    u64::from(length_bytes) + extra
+}
+
+/// Whether a flow that just moved bytes is due for a report.
+#[inline(always)]
+#[must_use]
+pub fn report_is_due(
+    settings: &Settings,
+    now_ns: u64,
+    reported_ns: u64,
+    moved_bytes: u64,
+    reported_bytes: u64,
+) -> bool {
+    now_ns.saturating_sub(reported_ns) >= settings.report_interval_ns
+        || moved_bytes.saturating_sub(reported_bytes) >= settings.report_bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_syn_takes_one_number_and_carries_fast_open_data() {
+        assert_eq!(tcp_progress(None, 100, tcp_flag::SYN, 0), (101, 0));
+        assert_eq!(tcp_progress(None, 100, tcp_flag::SYN, 7), (108, 7));
+    }
+
+    #[test]
+    fn a_retransmission_brings_nothing_and_a_partial_one_its_tail() {
+        assert_eq!(tcp_progress(Some(200), 150, 0, 50), (200, 0));
+        assert_eq!(tcp_progress(Some(200), 150, 0, 80), (230, 30));
+    }
+
+    #[test]
+    fn offload_counts_each_segments_headers() {
+        assert_eq!(wire_bytes(1_500, 52, 1), 1_500);
+        assert_eq!(wire_bytes(1_500, 52, 0), 1_500);
+        assert_eq!(wire_bytes(64_052, 52, 44), 64_052 + 43 * 52);
+    }
+
+    proptest! {
+        #[test]
+        fn any_order_of_segments_adds_up_to_the_stream(start: u32, sizes in proptest::collection::vec(1u32..70_000, 1..40), repeats in proptest::collection::vec(any::<prop::sample::Index>(), 0..20)) {
+            let mut high = Some(tcp_progress(None, start, tcp_flag::SYN, 0).0);
+            let mut segments = Vec::new();
+            let mut at = start.wrapping_add(1);
+            for size in &sizes {
+                segments.push((at, *size));
+                at = at.wrapping_add(*size);
+            }
+            let mut total = 0u64;
+            for (index, segment) in segments.clone().into_iter().enumerate() {
+                let (next, moved) = tcp_progress(high, segment.0, 0, segment.1);
+                high = Some(next);
+                total += u64::from(moved);
+                if let Some(repeat) = repeats.get(index) {
+                    let (sequence, size) = segments[repeat.index(index + 1)];
+                    let (next, moved) = tcp_progress(high, sequence, 0, size);
+                    prop_assert_eq!((next, moved), (high.unwrap_or_default(), 0));
+                }
+            }
+            prop_assert_eq!(total, sizes.iter().map(|size| u64::from(*size)).sum::<u64>());
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Reading an IP packet's headers through a bounded window, as the packet hooks see it: from the IP header on.
+
+use crate::record::{FAMILY_IPV4, FAMILY_IPV6};
+
+/// Access to a packet's bytes. `None` when the packet is shorter.
+pub trait Packet {
+    /// The byte at `offset`.
+    fn u8(&self, offset: usize) -> Option<u8>;
+    /// The 16-bit number at `offset`, as it stands in the packet.
+    fn u16_be(&self, offset: usize) -> Option<u16>;
+    /// The 32-bit number at `offset`, as it stands in the packet.
+    fn u32_be(&self, offset: usize) -> Option<u32>;
+    /// The 16 bytes at `offset`.
+    fn address(&self, offset: usize) -> Option<[u8; 16]>;
+}
+
+/// TCP, by its IP protocol number.
+pub const PROTOCOL_TCP: u8 = 6;
+/// UDP, by its IP protocol number.
+pub const PROTOCOL_UDP: u8 = 17;
+/// ICMP for IPv4, by its IP protocol number.
+pub const PROTOCOL_ICMP: u8 = 1;
+/// ICMP for IPv6, by its IP protocol number.
+pub const PROTOCOL_ICMPV6: u8 = 58;
+
+/// TCP flag bits as they stand in byte 13 of the header.
+pub mod tcp_flag {
+    /// The sender has no more data.
+    pub const FIN: u8 = 0x01;
+    /// Synchronise sequence numbers.
+    pub const SYN: u8 = 0x02;
+    /// Reset the connection.
+    pub const RST: u8 = 0x04;
+    /// The acknowledgement number is valid.
+    pub const ACK: u8 = 0x10;
+}
+
+/// What a packet's headers say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Headers {
+    /// [`FAMILY_IPV4`] or [`FAMILY_IPV6`].
+    pub family: u8,
+    /// Transport protocol number, after IPv6 extension headers.
+    pub protocol: u8,
+    /// TCP flags; 0 for other protocols.
+    pub tcp_flags: u8,
+    /// Source address, IPv4 as `::ffff:a.b.c.d`.
+    pub source: [u8; 16],
+    /// Destination address, IPv4 as `::ffff:a.b.c.d`.
+    pub destination: [u8; 16],
+    /// Source port in network byte order; 0 without ports.
+    pub source_port_be: u16,
+    /// Destination port in network byte order; 0 without ports.
+    pub destination_port_be: u16,
+    /// TCP sequence number of the first byte (SYN included).
+    pub tcp_sequence: u32,
+    /// Bytes of the IP and transport headers together.
+    pub header_bytes: u32,
+}
+
+/// IPv6 extension headers that are followed before giving up.
+const EXTENSION_LIMIT: usize = 6;
+
+/// An IPv4 address in the 16-byte form of the records.
+#[inline(always)]
+#[must_use]
+pub fn mapped(ipv4: [u8; 4]) -> [u8; 16] {
+    let [a, b, c, d] = ipv4;
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+}
+
+/// Whether a 16-byte address is an IPv4-mapped one.
+#[inline(always)]
+#[must_use]
+pub fn is_mapped(address: &[u8; 16]) -> bool {
+    matches!(address, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, ..])
+}
+
+/// Reads the IP and transport headers. `None` if the packet is cut short or is neither IPv4 nor IPv6.
+#[inline(always)]
+pub fn read_headers(packet: &impl Packet) -> Option<Headers> {
+    let version = packet.u8(0)?;
+    let mut headers = Headers::default();
+    let transport = match version >> 4 {
+        4 => {
+            headers.family = FAMILY_IPV4;
+            headers.protocol = packet.u8(9)?;
+            headers.source = mapped(packet.u32_be(12)?.to_ne_bytes());
+            headers.destination = mapped(packet.u32_be(16)?.to_ne_bytes());
+            usize::from(version & 0x0f) * 4
+        }
+        6 => {
+            headers.family = FAMILY_IPV6;
+            headers.source = packet.address(8)?;
+            headers.destination = packet.address(24)?;
+            let (protocol, transport) = skip_extensions(packet, packet.u8(6)?)?;
+            headers.protocol = protocol;
+            transport
+        }
+        _ => return None,
+    };
+    let transport_bytes = match headers.protocol {
+        PROTOCOL_TCP => {
+            headers.source_port_be = packet.u16_be(transport)?;
+            headers.destination_port_be = packet.u16_be(transport + 2)?;
+            headers.tcp_sequence = u32::from_be(packet.u32_be(transport + 4)?);
+            headers.tcp_flags = packet.u8(transport + 13)?;
+            usize::from(packet.u8(transport + 12)? >> 4) * 4
+        }
+        PROTOCOL_UDP => {
+            headers.source_port_be = packet.u16_be(transport)?;
+            headers.destination_port_be = packet.u16_be(transport + 2)?;
+            8
+        }
+        PROTOCOL_ICMP | PROTOCOL_ICMPV6 => 8,
+        _ => 0,
+    };
+    headers.header_bytes = (transport + transport_bytes) as u32;
+    Some(headers)
+}
+
+/// Follows IPv6 extension headers (RFC 8200, section 4) to the transport protocol and its offset.
+#[inline(always)]
+fn skip_extensions(packet: &impl Packet, first: u8) -> Option<(u8, usize)> {
+    let mut protocol = first;
+    let mut offset = 40;
+    for _ in 0..EXTENSION_LIMIT {
+        match protocol {
+            // Hop-by-hop options, routing, destination options.
+            0 | 43 | 60 => {
+                let next = packet.u8(offset)?;
+                offset += (usize::from(packet.u8(offset + 1)?) + 1) * 8;
+                protocol = next;
+            }
+            // Fragment: always eight bytes.
+            44 => {
+                protocol = packet.u8(offset)?;
+                offset += 8;
+            }
+            _ => break,
+        }
+    }
+    Some((protocol, offset))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    impl Packet for &[u8] {
+        fn u8(&self, offset: usize) -> Option<u8> {
+            self.get(offset).copied()
+        }
+        fn u16_be(&self, offset: usize) -> Option<u16> {
+            Some(u16::from_ne_bytes(self.get(offset..offset + 2)?.try_into().ok()?))
+        }
+        fn u32_be(&self, offset: usize) -> Option<u32> {
+            Some(u32::from_ne_bytes(self.get(offset..offset + 4)?.try_into().ok()?))
+        }
+        fn address(&self, offset: usize) -> Option<[u8; 16]> {
+            self.get(offset..offset + 16)?.try_into().ok()
+        }
+    }
+
+    #[test]
+    fn reads_tcp_over_ipv4_with_options() {
+        let mut packet = vec![0x46, 0, 0, 0, 0, 0, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 120, 232, 0, 1, 1, 1, 1, 1];
+        packet.extend([0x9c, 0x40, 0x01, 0xbb, 0, 0, 1, 0, 0, 0, 0, 0, 0x60, 0x18, 0, 0, 0, 0, 0, 0, 9, 9, 9, 9]);
+        let headers = read_headers(&packet.as_slice()).expect("whole headers");
+        assert_eq!(headers.family, FAMILY_IPV4);
+        assert_eq!(headers.destination, mapped([120, 232, 0, 1]));
+        assert_eq!(u16::from_be(headers.source_port_be), 40_000);
+        assert_eq!(u16::from_be(headers.destination_port_be), 443);
+        assert_eq!(headers.tcp_sequence, 256);
+        assert_eq!(headers.tcp_flags, 0x18);
+        assert_eq!(headers.header_bytes, 24 + 24);
+    }
+
+    #[test]
+    fn follows_ipv6_extension_headers_to_udp() {
+        let mut packet = vec![0x60, 0, 0, 0, 0, 0, 0, 64];
+        packet.extend([0x20; 16]);
+        packet.extend([0x24; 16]);
+        packet.extend([44, 0, 0, 0, 0, 0, 0, 0]);
+        packet.extend([17, 0, 0, 0, 0, 0, 0, 0]);
+        packet.extend([0x13, 0x88, 0, 53, 0, 8, 0, 0]);
+        let headers = read_headers(&packet.as_slice()).expect("whole headers");
+        assert_eq!((headers.protocol, u16::from_be(headers.destination_port_be)), (PROTOCOL_UDP, 53));
+        assert_eq!(headers.header_bytes, 40 + 8 + 8 + 8);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..128)) {
+            let _ = read_headers(&bytes.as_slice());
+        }
+    }
+}

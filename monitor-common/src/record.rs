@@ -1,0 +1,327 @@
+//! The records that cross from the kernel to the daemon, and the flow table's key and value.
+
+/// Socket family of an IPv4 flow, as in the kernel's `AF_INET`.
+pub const FAMILY_IPV4: u8 = 2;
+/// Socket family of an IPv6 flow, as in the kernel's `AF_INET6`.
+pub const FAMILY_IPV6: u8 = 10;
+
+/// Bytes of a task's name (`TASK_COMM_LEN` in the kernel).
+pub const COMM_BYTES: usize = 16;
+/// Bytes kept of an executable's path, as components from the leaf up, each ended by NUL.
+pub const PATH_BYTES: usize = 512;
+/// Bytes kept of a process's arguments, each ended by NUL.
+pub const ARGUMENT_BYTES: usize = 256;
+/// Bytes kept of a cgroup's path.
+pub const CGROUP_PATH_BYTES: usize = 512;
+
+/// Values of [`Header::kind`].
+pub mod kind {
+    /// [`super::FlowRecord`].
+    pub const FLOW: u16 = 1;
+    /// [`super::SocketReleasedRecord`].
+    pub const SOCKET_RELEASED: u16 = 2;
+    /// [`super::ExecRecord`].
+    pub const EXEC: u16 = 3;
+    /// [`super::ForkRecord`].
+    pub const FORK: u16 = 4;
+    /// [`super::ExitRecord`].
+    pub const EXIT: u16 = 5;
+    /// [`super::CgroupRecord`].
+    pub const CGROUP: u16 = 6;
+}
+
+/// Values of [`Header::reason`] in a [`FlowRecord`]: why the kernel reported now.
+pub mod reason {
+    /// The process asked for the flow (`connect`, or the first unconnected send); nothing left the host yet.
+    pub const ATTEMPT: u16 = 1;
+    /// The TCP handshake completed.
+    pub const ESTABLISHED: u16 = 2;
+    /// The first payload byte left the host or arrived.
+    pub const FIRST_PAYLOAD: u16 = 3;
+    /// The flow moved bytes and its schedule (time or bytes since the last report) was due.
+    pub const PROGRESS: u16 = 4;
+    /// The flow ended; the totals are final and the kernel has forgotten it.
+    pub const CLOSED: u16 = 5;
+    /// The process that sends changed or became known.
+    pub const SENDER: u16 = 6;
+}
+
+/// Bits of [`FlowState::flags`].
+pub mod flow_flag {
+    /// A process asked for the flow with `connect` or an addressed send.
+    pub const ATTEMPTED: u32 = 1 << 0;
+    /// The TCP handshake completed.
+    pub const ESTABLISHED: u32 = 1 << 1;
+    /// The TCP connection attempt ended without a handshake.
+    pub const FAILED: u32 = 1 << 2;
+    /// At least one packet with payload left the host.
+    pub const SENT: u32 = 1 << 3;
+    /// At least one packet with payload arrived.
+    pub const RECEIVED: u32 = 1 << 4;
+    /// The socket reached its end.
+    pub const CLOSED: u32 = 1 << 5;
+    /// The remote address matched a flagged prefix when the flow was first seen.
+    pub const FLAGGED: u32 = 1 << 6;
+    /// The remote side opened the connection.
+    pub const INBOUND: u32 = 1 << 7;
+    /// The flow was first seen in the middle: its earlier bytes are not counted.
+    pub const MIDSTREAM: u32 = 1 << 8;
+    /// The flow table was full: the record is a report without counters.
+    pub const UNTRACKED: u32 = 1 << 9;
+    /// `tcp_sent_high` is set.
+    pub const SENT_HIGH_KNOWN: u32 = 1 << 10;
+    /// `tcp_received_high` is set.
+    pub const RECEIVED_HIGH_KNOWN: u32 = 1 << 11;
+    /// The identity was taken when the socket was created, because its kind has no connect or send hook.
+    pub const IDENTITY_FROM_CREATION: u32 = 1 << 12;
+    /// The connector did not make the flow itself; its identity came with the listening socket.
+    pub const IDENTITY_FROM_LISTENER: u32 = 1 << 13;
+    /// The process released the socket; the transport may still be flushing.
+    pub const RELEASED: u32 = 1 << 14;
+    /// Closing is reported by the socket-operations program; release alone does not end the flow.
+    pub const END_BY_STATE: u32 = 1 << 15;
+    /// `translated_address` and `translated_port_be` are set: packets go to another address than the one asked for.
+    pub const TRANSLATED: u32 = 1 << 16;
+    /// `queued_out_bytes` and `queued_in_bytes` are counted (sender rung).
+    pub const QUEUED_KNOWN: u32 = 1 << 17;
+}
+
+/// First bytes of every record.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Header {
+    /// One of [`kind`].
+    pub kind: u16,
+    /// One of [`reason`] for a flow, 0 otherwise.
+    pub reason: u16,
+    /// Size of the whole record in bytes.
+    pub size_bytes: u32,
+    /// When the record was made, in ns since boot (`CLOCK_BOOTTIME`).
+    pub boot_ns: u64,
+}
+
+/// Who: a process as it was when it acted. `tgid` 0 means unknown.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// Start of the process (its main thread) in ns since boot; 0 where the kernel's layout is not known.
+    pub start_boot_ns: u64,
+    /// Inode of the executable; 0 unknown.
+    pub executable_inode: u64,
+    /// Id of the task's cgroup in the unified hierarchy.
+    pub cgroup_id: u64,
+    /// Cookie of the socket's network namespace; 0 unknown.
+    pub network_namespace_cookie: u64,
+    /// Device of the executable's file system as the kernel's `dev_t` (major << 20 | minor); 0 unknown.
+    pub executable_device: u32,
+    /// Thread group id: what user space calls the pid, in the initial pid namespace.
+    pub tgid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// Real user id in the initial user namespace.
+    pub uid: u32,
+    /// Real group id in the initial user namespace.
+    pub gid: u32,
+    /// Named padding.
+    pub padding: u32,
+    /// Task name.
+    pub comm: [u8; COMM_BYTES],
+}
+
+/// Which flow: one socket's traffic to one destination.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowKey {
+    /// The kernel's socket cookie: unique over the life of the system.
+    pub socket_cookie: u64,
+    /// Remote address; IPv4 and IPv4-mapped addresses are stored as `::ffff:a.b.c.d`.
+    pub remote_address: [u8; 16],
+    /// Remote port in network byte order; 0 for protocols without ports.
+    pub remote_port_be: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// [`FAMILY_IPV4`] or [`FAMILY_IPV6`], after IPv4-mapped addresses were turned into IPv4.
+    pub family: u8,
+    /// Named padding.
+    pub padding: u32,
+}
+
+/// What is known of a flow: the value of the kernel's flow table, and the body of each report.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowState {
+    /// The process that asked for the flow.
+    pub connector: Identity,
+    /// The process that last sent on it, where it is another one; `tgid` 0 otherwise.
+    pub sender: Identity,
+    /// Local address, in the form of [`FlowKey::remote_address`]; valid when `local_port_be` or the address is not 0.
+    pub local_address: [u8; 16],
+    /// Where packets really go if the network translates the address asked for.
+    pub translated_address: [u8; 16],
+    /// Local port in network byte order.
+    pub local_port_be: u16,
+    /// Port that goes with `translated_address`, in network byte order.
+    pub translated_port_be: u16,
+    /// Bits of [`flow_flag`].
+    pub flags: u32,
+    /// First sight, ns since boot.
+    pub first_boot_ns: u64,
+    /// End of the TCP handshake, ns since boot; 0 if none.
+    pub established_boot_ns: u64,
+    /// First payload byte out, ns since boot; 0 if none.
+    pub first_sent_boot_ns: u64,
+    /// Last packet, ns since boot.
+    pub last_boot_ns: u64,
+    /// Last report to the daemon, ns since boot.
+    pub reported_boot_ns: u64,
+    /// Payload bytes moved, both ways, at the last report.
+    pub reported_bytes: u64,
+    /// Transport payload bytes that left the host, retransmissions not counted.
+    pub payload_out_bytes: u64,
+    /// Transport payload bytes that arrived, retransmissions not counted.
+    pub payload_in_bytes: u64,
+    /// Bytes of IP packets that left, headers and retransmissions included.
+    pub wire_out_bytes: u64,
+    /// Bytes of IP packets that arrived.
+    pub wire_in_bytes: u64,
+    /// Packets that left, each segment of an offloaded packet counted.
+    pub packets_out: u64,
+    /// Packets that arrived.
+    pub packets_in: u64,
+    /// Bytes that processes handed to the socket (sender rung).
+    pub queued_out_bytes: u64,
+    /// Bytes that processes took from the socket (sender rung).
+    pub queued_in_bytes: u64,
+    /// Highest TCP sequence number sent plus one.
+    pub tcp_sent_high: u32,
+    /// Highest TCP sequence number received plus one.
+    pub tcp_received_high: u32,
+}
+
+/// A report on a flow.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowRecord {
+    /// Kind, reason, size, time.
+    pub header: Header,
+    /// Which flow.
+    pub key: FlowKey,
+    /// Its state at `header.boot_ns`.
+    pub state: FlowState,
+}
+
+/// A socket with several flows (an unconnected UDP socket, say) was released: the daemon collects their totals.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SocketReleasedRecord {
+    /// Kind, size, time.
+    pub header: Header,
+    /// The socket.
+    pub socket_cookie: u64,
+}
+
+/// A process replaced its program (`execve`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExecRecord {
+    /// Kind, size, time.
+    pub header: Header,
+    /// The process, after the exec.
+    pub identity: Identity,
+    /// Thread group id of the parent; 0 unknown.
+    pub parent_tgid: u32,
+    /// Bytes used of `path`.
+    pub path_bytes: u16,
+    /// Bytes used of `arguments`.
+    pub argument_bytes: u16,
+    /// Bits of [`exec_flag`].
+    pub flags: u32,
+    /// Named padding.
+    pub padding: u32,
+    /// Components of the executable's path from the leaf up to the root, each ended by NUL.
+    pub path: [u8; PATH_BYTES],
+    /// Arguments as the program got them, each ended by NUL.
+    pub arguments: [u8; ARGUMENT_BYTES],
+}
+
+/// Bits of [`ExecRecord::flags`].
+pub mod exec_flag {
+    /// The path did not fit: its first (uppermost) components are missing.
+    pub const PATH_TRUNCATED: u32 = 1 << 0;
+    /// The arguments did not fit.
+    pub const ARGUMENTS_TRUNCATED: u32 = 1 << 1;
+    /// The file had no link left when it was executed (deleted, or a memfd).
+    pub const UNLINKED: u32 = 1 << 2;
+}
+
+/// A process made another one. Threads are not reported.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ForkRecord {
+    /// Kind, size, time.
+    pub header: Header,
+    /// Start of the parent, ns since boot.
+    pub parent_start_boot_ns: u64,
+    /// Start of the child, ns since boot.
+    pub child_start_boot_ns: u64,
+    /// The parent.
+    pub parent_tgid: u32,
+    /// The child.
+    pub child_tgid: u32,
+}
+
+/// A process ended: its last thread is gone.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExitRecord {
+    /// Kind, size, time.
+    pub header: Header,
+    /// Start of the process, ns since boot.
+    pub start_boot_ns: u64,
+    /// The process.
+    pub tgid: u32,
+    /// Named padding.
+    pub padding: u32,
+}
+
+/// A cgroup was made.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CgroupRecord {
+    /// Kind, size, time.
+    pub header: Header,
+    /// The cgroup's id in its hierarchy.
+    pub cgroup_id: u64,
+    /// Bytes used of `path`.
+    pub path_bytes: u32,
+    /// Id of the hierarchy; the unified one is the daemon's concern.
+    pub hierarchy_id: u32,
+    /// Path from the root of the hierarchy.
+    pub path: [u8; CGROUP_PATH_BYTES],
+}
+
+// The layout is an interface between two separately compiled programs: literal numbers, so that a change is a decision.
+const _: () = {
+    assert!(size_of::<Header>() == 16);
+    assert!(size_of::<Identity>() == 72);
+    assert!(size_of::<FlowKey>() == 32);
+    assert!(size_of::<FlowState>() == 304);
+    assert!(core::mem::offset_of!(FlowState, flags) == 180);
+    assert!(core::mem::offset_of!(FlowState, payload_out_bytes) == 232);
+    assert!(size_of::<FlowRecord>() == 352);
+    assert!(size_of::<SocketReleasedRecord>() == 24);
+    assert!(size_of::<ExecRecord>() == 872);
+    assert!(size_of::<ForkRecord>() == 40);
+    assert!(size_of::<ExitRecord>() == 32);
+    assert!(size_of::<CgroupRecord>() == 544);
+};
+
+#[cfg(feature = "user")]
+mod pod {
+    use super::{FlowKey, FlowState};
+
+    // SAFETY: `repr(C)`, only integers and byte arrays, padding is named, any bit pattern is valid.
+    unsafe impl aya::Pod for FlowKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for FlowState {}
+}

@@ -1,0 +1,29 @@
+//! Read-only settings that the daemon writes into the object before it is loaded.
+
+/// Settings of the kernel programs.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// A flow that moves bytes reports when this much time passed since its last report.
+    pub report_interval_ns: u64,
+    /// A flow that moves bytes reports when this many payload bytes moved since its last report.
+    pub report_bytes: u64,
+    /// The ordinary ring wakes the daemon when this many bytes wait in it; below that the daemon's timer reads it.
+    pub wake_bytes: u64,
+    /// Not 0: write diagnostics with aya-log.
+    pub verbose: u32,
+    /// Named padding.
+    pub padding: u32,
+}
+
+impl Settings {
+    /// What a daemon without configuration uses.
+    pub const DEFAULT: Self =
+        Self { report_interval_ns: 1_000_000_000, report_bytes: 1 << 20, wake_bytes: 1 << 20, verbose: 0, padding: 0 };
+}
+
+const _: () = assert!(size_of::<Settings>() == 32);
+
+// SAFETY: `repr(C)`, only integers, padding is named, any bit pattern is valid.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Settings {}

@@ -1,0 +1,8 @@
+//! EgressWatch: which program sends how much to whose network.
+//!
+//! Stages run in one direction, kernel to sink; see ARCHITECTURE.md.
+
+pub mod event;
+pub mod ownership;
+pub mod policy;
+pub mod process;

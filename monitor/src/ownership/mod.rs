@@ -1,0 +1,70 @@
+//! Who owns an address: autonomous system, organisation, and two of the three countries.
+
+use std::{fmt, net::IpAddr, sync::Arc};
+
+/// ISO 3166-1 alpha-2 code, upper case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CountryCode([u8; 2]);
+
+impl CountryCode {
+    /// From two ASCII letters of either case; `None` for anything else.
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
+        match text.as_bytes() {
+            [first, second] if first.is_ascii_alphabetic() && second.is_ascii_alphabetic() => {
+                Some(Self([first.to_ascii_uppercase(), second.to_ascii_uppercase()]))
+            }
+            _ => None,
+        }
+    }
+
+    /// The two letters.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        str::from_utf8(&self.0).unwrap_or("??")
+    }
+}
+
+impl fmt::Display for CountryCode {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// Who owns an address. Each part is a fact of its own and may be missing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Owner {
+    /// Number of the autonomous system that originates the address.
+    pub asn: Option<u32>,
+    /// Organisation that holds the autonomous system.
+    pub organisation: Option<Arc<str>>,
+    /// Country of the autonomous system.
+    pub as_country: Option<CountryCode>,
+    /// Country of the address range's registration.
+    pub registered_country: Option<CountryCode>,
+}
+
+/// Why an address has no owner in any table, by the registries of special addresses (RFC 6890).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// A public address.
+    Global,
+    /// This host.
+    Loopback,
+    /// Private or shared network space.
+    Private,
+    /// One link.
+    LinkLocal,
+    /// Several receivers.
+    Multicast,
+    /// Documentation, benchmarking, reserved, unspecified, broadcast.
+    Reserved,
+}
+
+/// Something that can say who owns an address. Implemented by the embedded table and by imported ones.
+pub trait OwnerLookup: Send + Sync {
+    /// The owner of `address`; an empty [`Owner`] where the data has none. IPv4-mapped addresses are looked up as IPv4.
+    fn lookup(&self, address: IpAddr) -> Owner;
+    /// The date of the data.
+    fn data_date(&self) -> jiff::civil::Date;
+}

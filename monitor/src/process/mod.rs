@@ -1,0 +1,103 @@
+//! Who sent it: pid and start time to executable, arguments, lineage, user, unit and container.
+
+use std::path::PathBuf;
+
+use crate::event::{FileId, ProcessKey};
+
+/// How the executable's path became known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PathQuality {
+    /// The kernel walked it at exec.
+    Exec,
+    /// Read from `/proc/<pid>/exe` while the process lived.
+    Proc,
+    /// Taken from the process that forked this one.
+    Inherited,
+    /// Another process was seen to run the same file (device and inode).
+    SameFile,
+}
+
+/// An executable.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Executable {
+    /// Path in the mount namespace of its process, as far as it is visible there.
+    pub path: PathBuf,
+    /// How the path became known.
+    pub quality: PathQuality,
+    /// The file was deleted, or never had a name (memfd).
+    pub unlinked: bool,
+    /// The upper components of the path are missing.
+    pub truncated: bool,
+    /// Device and inode, where known.
+    pub file: Option<FileId>,
+}
+
+/// One ancestor of a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ancestor {
+    /// The process.
+    pub key: ProcessKey,
+    /// Its stable id.
+    pub entity_id: String,
+    /// Task name or executable's file name.
+    pub name: String,
+    /// Its executable, where known.
+    pub executable: Option<PathBuf>,
+}
+
+/// A user or group, by number and by name where the host knows one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Account {
+    /// Numeric id in the initial user namespace.
+    pub id: u32,
+    /// Name in the host's user database.
+    pub name: Option<String>,
+}
+
+/// A container, as its cgroup's path tells.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Container {
+    /// Full id.
+    pub id: String,
+    /// What made it: `docker`, `containerd`, `cri-o`, `podman`, … `None` where the path does not tell.
+    pub runtime: Option<String>,
+    /// Kubernetes pod uid, where the path carries one.
+    pub pod_uid: Option<String>,
+}
+
+/// A process, as far as it is known.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Process {
+    /// Pid and start.
+    pub key: ProcessKey,
+    /// Stable id over host, boot, pid and start: ECS `process.entity_id`.
+    pub entity_id: String,
+    /// Thread that acted.
+    pub thread_id: u32,
+    /// File name of the executable, or the task name where the executable is not known.
+    pub name: String,
+    /// Task name at the time, which a program may choose itself.
+    pub comm: String,
+    /// Executable; `None` where nothing could tell.
+    pub executable: Option<Executable>,
+    /// Arguments; empty where not known.
+    pub arguments: Vec<String>,
+    /// More arguments than were kept.
+    pub arguments_truncated: bool,
+    /// Parent first, then its parent and so on; bounded.
+    pub ancestors: Vec<Ancestor>,
+    /// Real user.
+    pub user: Account,
+    /// Real group.
+    pub group: Account,
+    /// Path in the unified hierarchy, where known.
+    pub cgroup: Option<String>,
+    /// systemd unit, where the cgroup's path names one.
+    pub unit: Option<String>,
+    /// Container, where the cgroup's path names one.
+    pub container: Option<Container>,
+    /// Wall-clock start, ns since the Unix epoch; `None` where the start is not known.
+    pub start_wall_ns: Option<i128>,
+    /// This is the monitor itself.
+    pub is_own: bool,
+}
