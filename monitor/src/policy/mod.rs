@@ -56,6 +56,8 @@ pub struct ListHeader {
     pub title: Arc<str>,
     /// Legal act or `None` for a topical list.
     pub legal_basis: Option<Arc<str>>,
+    /// What a match on this list means and what it does not mean, in a sentence or two.
+    pub about: Arc<str>,
     /// Where it can be read.
     pub source: Arc<str>,
     /// State of the list: the date up to which it was read.
