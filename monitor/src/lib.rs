@@ -6,3 +6,4 @@ pub mod event;
 pub mod ownership;
 pub mod policy;
 pub mod process;
+pub mod units;

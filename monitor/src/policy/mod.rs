@@ -1,8 +1,17 @@
 //! Does it matter: lists of flagged infrastructure, matches, and when an alert is due.
 
+mod list;
+mod lists;
+mod value;
+
 use std::sync::Arc;
 
 use ipnet::IpNet;
+
+pub use self::{
+    list::{Entity, List, ListError},
+    lists::{EntryCounts, ListSummary, Lists},
+};
 
 use crate::ownership::CountryCode;
 
