@@ -2,7 +2,10 @@
 //!
 //! Stages run in one direction, kernel to sink; see ARCHITECTURE.md.
 
+pub mod config;
+pub mod control;
 pub mod event;
+pub mod kernel;
 pub mod ownership;
 pub mod policy;
 pub mod process;

@@ -1,0 +1,5 @@
+//! The kernel side as the daemon sees it.
+
+mod config;
+
+pub use config::{Config, RungChoice};
