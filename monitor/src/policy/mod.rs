@@ -1,7 +1,12 @@
 //! Does it matter: lists of flagged infrastructure, matches, and when an alert is due.
 
+mod config;
+mod contact;
+mod history;
 mod list;
 mod lists;
+mod recent;
+mod tracker;
 mod value;
 
 use std::sync::Arc;
@@ -9,8 +14,12 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 pub use self::{
+    config::{Config, RollupSchedule, ScheduleError},
+    contact::{Actor, Cause, ContactKey, Decision, Increase, Level, Observation, OwnerKey, Totals},
+    history::MAX_DESTINATIONS,
     list::{Entity, List, ListError},
     lists::{EntryCounts, ListSummary, Lists},
+    tracker::{Tracker, TrackerStats},
 };
 
 use crate::ownership::CountryCode;
