@@ -1,0 +1,368 @@
+//! The parts of a record that describe a flow: its ends, its process, its owner, its matches.
+
+use std::path::Path;
+
+use crate::{
+    alert::{
+        WallClock, community_id, input,
+        input::{RemoteName, Subject},
+        record::{
+            Account, AutonomousSystem, Boot, Connector, Container, Direction, DirectionFields, Endpoint,
+            ExecutableQuality, FlowCaveat, FlowFact, FlowFields, FlowReport, Geo, Host, KeyFields, KeyKind, ListMatch,
+            NameFields, Nat, Network, NetworkType, OperatingSystem, Orchestrator, OrchestratorResource, Organization,
+            Outcome, OwnerFields, Process, ProcessFields, Record, Related, Relative, Rule, RuleCategory, Thread,
+        },
+        text,
+        time::Timestamp,
+    },
+    event::{Flow, FlowFacts, Protocol, ReportReason},
+    policy::{Match, MatchKey, Relation},
+    process,
+};
+
+/// Writes everything that is known of a flow into `record`.
+pub(super) fn describe_flow(record: &mut Record, clock: WallClock, subject: &Subject<'_>) {
+    let flow = subject.flow;
+    let facts = flow.facts;
+    let is_inbound = facts.inbound;
+
+    let end = facts.closed.then_some(flow.at);
+    record.event.outcome = Some(outcome(facts));
+    record.event.start = Some(clock.at(flow.first_at));
+    record.event.end = end.map(|at| clock.at(at));
+    record.event.duration = Some(end.unwrap_or(flow.last_at).since_ns(flow.first_at));
+
+    let local = local_endpoint(flow);
+    let remote = remote_endpoint(subject);
+    record.network = Some(network(flow));
+    record.related = Some(related(subject, &local));
+    let (source, destination) = if is_inbound { (remote, local) } else { (local, remote) };
+    record.source = Some(source);
+    record.destination = Some(destination);
+
+    record.egresswatch.flow = Some(flow_fields(clock, subject));
+    record.egresswatch.owner = Some(OwnerFields {
+        asn: subject.owner.asn,
+        organisation: subject.owner.organisation.as_deref().map(str::to_owned),
+        as_country: subject.owner.as_country.map(|country| country.to_string()),
+        registered_country: subject.owner.registered_country.map(|country| country.to_string()),
+        data_date: subject.ownership_date.to_string(),
+    });
+    record.egresswatch.names = subject.names.iter().map(|name| name_fields(name, flow)).collect();
+
+    if let Some(actor) = subject.actor {
+        describe_process(record, actor);
+    }
+    record.egresswatch.connector = subject
+        .connector
+        .filter(|connector| subject.actor.is_none_or(|actor| actor.key != connector.key))
+        .map(connector_fields);
+    describe_matches(record, subject.matches);
+}
+
+/// What every record says about the host.
+pub(super) fn host(host: input::Host) -> Host {
+    Host {
+        name: host.hostname.clone(),
+        hostname: host.hostname,
+        id: host.machine_id,
+        architecture: host.architecture,
+        boot: host.boot_id.map(|id| Boot { id }),
+        os: OperatingSystem {
+            kind: "linux",
+            kernel: host.kernel,
+            name: host.os_name,
+            platform: host.os_platform,
+            version: host.os_version,
+        },
+    }
+}
+
+fn outcome(facts: FlowFacts) -> Outcome {
+    if facts.failed {
+        Outcome::Failure
+    } else if facts.established || facts.sent || facts.received {
+        Outcome::Success
+    } else {
+        Outcome::Unknown
+    }
+}
+
+/// The port, unless the protocol has none.
+const fn port(port: u16) -> Option<u16> {
+    if port == 0 { None } else { Some(port) }
+}
+
+/// A count, unless nothing was counted: unknown is not 0.
+const fn counted(flow: &Flow, count: u64) -> Option<u64> {
+    if flow.facts.untracked { None } else { Some(count) }
+}
+
+fn local_endpoint(flow: &Flow) -> Endpoint {
+    Endpoint {
+        // Before the kernel chose an address, a socket is bound to the unspecified one: that is no address.
+        ip: flow.local.map(|local| local.ip().to_canonical()).filter(|ip| !ip.is_unspecified()),
+        port: flow.local.and_then(|local| port(local.port())),
+        bytes: counted(flow, flow.counters.payload_out_bytes),
+        packets: counted(flow, flow.counters.packets_out),
+        ..Endpoint::default()
+    }
+}
+
+fn remote_endpoint(subject: &Subject<'_>) -> Endpoint {
+    let flow = subject.flow;
+    let owner = subject.owner;
+    let organization = owner.organisation.as_deref().map(|organisation| Organization { name: organisation.to_owned() });
+    Endpoint {
+        ip: Some(flow.remote_address().to_canonical()),
+        port: port(flow.key.remote.port()),
+        domain: subject.names.first().map(|name| name.name.to_string()),
+        bytes: counted(flow, flow.counters.payload_in_bytes),
+        packets: counted(flow, flow.counters.packets_in),
+        autonomous_system: (owner.asn.is_some() || organization.is_some())
+            .then_some(AutonomousSystem { number: owner.asn, organization }),
+        geo: owner.registered_country.map(|country| Geo { country_iso_code: country.to_string() }),
+        nat: flow.translated.map(|to| Nat { ip: to.ip().to_canonical(), port: port(to.port()) }),
+    }
+}
+
+fn network(flow: &Flow) -> Network {
+    let protocol = flow.key.protocol;
+    let counters = &flow.counters;
+    // The id is that of the packets, so of the translated address where there is one.
+    let remote = flow.translated.unwrap_or(flow.key.remote);
+    let local = flow.local.filter(|local| !local.ip().is_unspecified());
+    Network {
+        transport: protocol.to_string(),
+        iana_number: protocol.number().to_string(),
+        kind: if flow.remote_address().to_canonical().is_ipv4() { NetworkType::Ipv4 } else { NetworkType::Ipv6 },
+        direction: if flow.facts.inbound { Direction::Ingress } else { Direction::Egress },
+        bytes: counted(flow, counters.payload_out_bytes.saturating_add(counters.payload_in_bytes)),
+        packets: counted(flow, counters.packets_out.saturating_add(counters.packets_in)),
+        community_id: local
+            .filter(|local| local.port() != 0 || !has_ports(protocol))
+            .and_then(|local| community_id(canonical(local), canonical(remote), protocol)),
+    }
+}
+
+const fn has_ports(protocol: Protocol) -> bool {
+    matches!(protocol, Protocol::Tcp | Protocol::Udp | Protocol::Sctp)
+}
+
+fn canonical(address: std::net::SocketAddr) -> std::net::SocketAddr {
+    std::net::SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+fn flow_fields(clock: WallClock, subject: &Subject<'_>) -> FlowFields {
+    let flow = subject.flow;
+    let facts = flow.facts;
+    let counters = &flow.counters;
+    let direction = |payload_bytes, wire_bytes, packets, queued_bytes| {
+        (!facts.untracked).then_some(DirectionFields { payload_bytes, wire_bytes, packets, queued_bytes })
+    };
+    let chosen = |facts: &[(bool, FlowFact)]| facts.iter().filter(|fact| fact.0).map(|fact| fact.1).collect();
+    FlowFields {
+        id: format!("{:x}.{:x}.{}.{}", flow.key.socket_cookie, flow.first_at.0, flow.key.protocol, flow.key.remote),
+        report: match flow.reason {
+            ReportReason::Attempt => FlowReport::Attempt,
+            ReportReason::Established => FlowReport::Established,
+            ReportReason::FirstPayload => FlowReport::FirstPayload,
+            ReportReason::Progress => FlowReport::Progress,
+            ReportReason::Closed => FlowReport::Closed,
+            ReportReason::Sender => FlowReport::Sender,
+            ReportReason::Read => FlowReport::Read,
+        },
+        facts: chosen(&[
+            (facts.attempted, FlowFact::Attempted),
+            (facts.established, FlowFact::Established),
+            (facts.failed, FlowFact::Failed),
+            (facts.sent, FlowFact::Sent),
+            (facts.received, FlowFact::Received),
+            (facts.released, FlowFact::Released),
+            (facts.closed, FlowFact::Closed),
+            (facts.flagged, FlowFact::Flagged),
+        ]),
+        caveats: [
+            (facts.midstream, FlowCaveat::Midstream),
+            (facts.untracked, FlowCaveat::Untracked),
+            (facts.identity_from_creation, FlowCaveat::IdentityFromCreation),
+            (facts.identity_from_listener, FlowCaveat::IdentityFromListener),
+            (subject.actor.is_none(), FlowCaveat::ProcessUnknown),
+        ]
+        .into_iter()
+        .filter_map(|(holds, caveat)| holds.then_some(caveat))
+        .collect(),
+        out: direction(
+            counters.payload_out_bytes,
+            counters.wire_out_bytes,
+            counters.packets_out,
+            counters.queued_out_bytes,
+        ),
+        inward: direction(
+            counters.payload_in_bytes,
+            counters.wire_in_bytes,
+            counters.packets_in,
+            counters.queued_in_bytes,
+        ),
+        established: flow.established_at.map(|at| clock.at(at)),
+        first_sent: flow.first_sent_at.map(|at| clock.at(at)),
+        last: clock.at(flow.last_at),
+        network_namespace_cookie: flow.actor().and_then(|actor| actor.network_namespace_cookie),
+    }
+}
+
+fn name_fields(name: &RemoteName, flow: &Flow) -> NameFields {
+    NameFields {
+        name: name.name.to_string(),
+        source: name.source.clone().into_owned(),
+        age_ms: name.seen_at.map(|seen_at| flow.at.since_ns(seen_at) / 1_000_000),
+    }
+}
+
+fn describe_process(record: &mut Record, actor: &process::Process) {
+    let user = account(&actor.user);
+    let group = account(&actor.group);
+    let mut ancestors = actor.ancestors.iter().map(relative);
+    record.process = Some(Process {
+        entity_id: actor.entity_id.clone(),
+        pid: actor.key.pid,
+        name: actor.name.clone(),
+        executable: actor.executable.as_ref().map(|executable| path(&executable.path)),
+        args: actor.arguments.clone(),
+        args_count: (!actor.arguments.is_empty() && !actor.arguments_truncated).then_some(actor.arguments.len() as u64),
+        command_line: (!actor.arguments.is_empty()).then(|| text::command_line(&actor.arguments)),
+        start: actor.start_wall_ns.map(Timestamp::from_unix_ns),
+        thread: Some(Thread { id: actor.thread_id, name: Some(actor.comm.clone()).filter(|comm| !comm.is_empty()) }),
+        user: Some(user.clone()),
+        group: Some(group.clone()),
+        parent: ancestors.next(),
+    });
+    record.egresswatch.process = Some(ProcessFields {
+        executable_quality: actor.executable.as_ref().map(|executable| match executable.quality {
+            process::PathQuality::Exec => ExecutableQuality::Exec,
+            process::PathQuality::Proc => ExecutableQuality::Proc,
+            process::PathQuality::Inherited => ExecutableQuality::Inherited,
+            process::PathQuality::SameFile => ExecutableQuality::SameFile,
+        }),
+        executable_unlinked: actor.executable.as_ref().map(|executable| executable.unlinked),
+        executable_truncated: actor.executable.as_ref().map(|executable| executable.truncated),
+        args_truncated: actor.arguments_truncated,
+        ancestors: ancestors.collect(),
+        cgroup: actor.cgroup.clone(),
+        unit: actor.unit.clone(),
+        is_own: actor.is_own,
+    });
+    record.user = Some(user);
+    record.group = Some(group);
+    if let Some(container) = &actor.container {
+        record.container = Some(Container { id: container.id.clone(), runtime: container.runtime.clone() });
+        record.orchestrator = container
+            .pod_uid
+            .clone()
+            .map(|id| Orchestrator { kind: "kubernetes", resource: OrchestratorResource { kind: "pod", id } });
+    }
+}
+
+fn connector_fields(connector: &process::Process) -> Connector {
+    Connector {
+        process: Relative {
+            entity_id: connector.entity_id.clone(),
+            pid: connector.key.pid,
+            name: connector.name.clone(),
+            executable: connector.executable.as_ref().map(|executable| path(&executable.path)),
+        },
+        user_id: connector.user.id.to_string(),
+        user_name: connector.user.name.clone(),
+    }
+}
+
+fn relative(ancestor: &process::Ancestor) -> Relative {
+    Relative {
+        entity_id: ancestor.entity_id.clone(),
+        pid: ancestor.key.pid,
+        name: ancestor.name.clone(),
+        executable: ancestor.executable.as_deref().map(path),
+    }
+}
+
+fn account(account: &process::Account) -> Account {
+    Account { id: account.id.to_string(), name: account.name.clone() }
+}
+
+/// A path as text: JSON has no other strings, so bytes that are not UTF-8 become U+FFFD.
+fn path(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+fn related(subject: &Subject<'_>, local: &Endpoint) -> Related {
+    let flow = subject.flow;
+    let mut ip: Vec<_> = local.ip.into_iter().chain([flow.remote_address().to_canonical()]).collect();
+    ip.extend(flow.translated.map(|to| to.ip().to_canonical()));
+    ip.dedup();
+    let mut user: Vec<_> = [subject.actor, subject.connector]
+        .into_iter()
+        .flatten()
+        .map(|process| process.user.name.clone().unwrap_or_else(|| process.user.id.to_string()))
+        .collect();
+    user.dedup();
+    Related { ip, hosts: subject.names.iter().map(|name| name.name.to_string()).collect(), user }
+}
+
+fn describe_matches(record: &mut Record, matches: &[Match]) {
+    let own = &mut record.egresswatch;
+    own.matches = matches.iter().map(list_match).collect();
+    for entry in &own.matches {
+        if !own.lists.contains(&entry.list) {
+            own.lists.push(entry.list.clone());
+        }
+    }
+    let reasons: Vec<_> = own.matches.iter().map(|entry| format!("{} on {}", entry.key.value, entry.list)).collect();
+    record.event.reason = (!reasons.is_empty()).then(|| reasons.join(", "));
+    // The first of the weightiest, so that the order of the lists decides between equals.
+    record.rule = matches.iter().rev().max_by_key(|entry| weight(entry)).map(|entry| Rule {
+        id: entry.list.id.to_string(),
+        name: entry.list.title.to_string(),
+        category: if entry.list.legal_basis.is_some() { RuleCategory::Legal } else { RuleCategory::Topical },
+        description: entry.list.about.trim().to_owned(),
+        reference: entry.list.source.to_string(),
+        version: entry.list.as_of.to_string(),
+    });
+}
+
+/// What makes one match tell more than another: severity, then how close it is to what the list names, then whether
+/// it was checked.
+fn weight(entry: &Match) -> (crate::policy::Severity, u8, bool) {
+    let closeness = match entry.relation {
+        Relation::Named => 3,
+        Relation::Parent => 2,
+        Relation::Affiliate => 1,
+        Relation::Topical => 0,
+    };
+    (entry.severity, closeness, entry.verified)
+}
+
+fn list_match(entry: &Match) -> ListMatch {
+    ListMatch {
+        list: entry.list.id.to_string(),
+        title: entry.list.title.to_string(),
+        entity: entry.entity.to_string(),
+        relation: entry.relation,
+        legal_basis: entry.list.legal_basis.as_deref().map(str::to_owned),
+        authority: entry.authority.as_deref().map(str::to_owned),
+        as_of: entry.list.as_of.to_string(),
+        key: key_fields(&entry.key),
+        severity: entry.severity,
+        verified: entry.verified,
+    }
+}
+
+fn key_fields(key: &MatchKey) -> KeyFields {
+    let (kind, value) = match key {
+        MatchKey::Asn(number) => (KeyKind::Asn, format!("AS{number}")),
+        MatchKey::Cidr(network) => (KeyKind::Cidr, network.to_string()),
+        MatchKey::Domain(domain) => (KeyKind::Domain, domain.to_string()),
+        MatchKey::AsCountry(country) => (KeyKind::AsCountry, country.to_string()),
+        MatchKey::RegisteredCountry(country) => (KeyKind::RegisteredCountry, country.to_string()),
+    };
+    KeyFields { kind, value }
+}

@@ -1,0 +1,305 @@
+//! Facts for tests: the mission's scenario, and records with every field set.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use super::{
+    RecordBuilder, Timestamp, WallClock,
+    input::{
+        Cause, Decision, Degradation, Host, Level, Loss, LossStage, OUTPUT_QUEUE_FULL, Phase, RemoteName, Status,
+        Subject, Totals,
+    },
+};
+use crate::{
+    event::{BootTime, FileId, Flow, FlowCounters, FlowFacts, FlowKey, Identity, ProcessKey, Protocol, ReportReason},
+    ownership::{CountryCode, Owner},
+    policy::{ListHeader, Match, MatchKey, Relation, Severity},
+    process::{Account, Ancestor, Container, Executable, PathQuality, Process},
+};
+
+/// The boot was at 10:00:00 on 2026-11-23, UTC.
+pub(crate) const CLOCK: WallClock = WallClock { boot_wall_ns: 1_795_428_000_000_000_000 };
+
+/// 63 minutes and 4 seconds after the boot: 11:03:04.
+const NOW_NS: u64 = 3_784_000_000_000;
+
+/// Everything a flow's record is made from, owned.
+#[derive(Clone, Debug)]
+pub(crate) struct Scene {
+    pub(crate) flow: Flow,
+    pub(crate) actor: Option<Process>,
+    pub(crate) connector: Option<Process>,
+    pub(crate) owner: Owner,
+    pub(crate) names: Vec<RemoteName>,
+    pub(crate) matches: Vec<Match>,
+}
+
+impl Scene {
+    pub(crate) fn subject(&self) -> Subject<'_> {
+        Subject {
+            flow: &self.flow,
+            actor: self.actor.as_ref(),
+            connector: self.connector.as_ref(),
+            owner: &self.owner,
+            ownership_date: jiff::civil::date(2026, 6, 17),
+            names: &self.names,
+            matches: &self.matches,
+        }
+    }
+}
+
+pub(crate) fn builder() -> RecordBuilder {
+    RecordBuilder::new(
+        "6f1c9d52-18c8bb2f3a0".to_owned(),
+        Host {
+            hostname: "workstation".to_owned(),
+            machine_id: Some("0123456789abcdef0123456789abcdef".to_owned()),
+            boot_id: Some("6f1c9d52-8a55-4a3a-9d0e-3f2f0d1b7c11".to_owned()),
+            architecture: Some("x86_64".to_owned()),
+            kernel: Some("6.12.9-amd64".to_owned()),
+            os_name: Some("Debian GNU/Linux".to_owned()),
+            os_platform: Some("debian".to_owned()),
+            os_version: Some("13".to_owned()),
+        },
+    )
+}
+
+/// Chromium posts 1.4 kB to China Mobile's passport service.
+pub(crate) fn chromium() -> Scene {
+    let process = chromium_process();
+    let at = BootTime(NOW_NS);
+    let first_at = BootTime(NOW_NS - 31_000_000);
+    Scene {
+        flow: Flow {
+            key: FlowKey { socket_cookie: 0x5a1, protocol: Protocol::Tcp, remote: address("120.232.0.1:443") },
+            reason: ReportReason::FirstPayload,
+            at,
+            connector: Some(identity(&process)),
+            sender: None,
+            local: Some(address("192.168.1.20:41522")),
+            translated: None,
+            facts: FlowFacts { attempted: true, established: true, sent: true, flagged: true, ..FlowFacts::default() },
+            counters: FlowCounters {
+                payload_out_bytes: 1_437,
+                payload_in_bytes: 0,
+                wire_out_bytes: 1_625,
+                wire_in_bytes: 60,
+                packets_out: 3,
+                packets_in: 1,
+                queued_out_bytes: Some(1_437),
+                queued_in_bytes: Some(0),
+            },
+            first_at,
+            established_at: Some(BootTime(NOW_NS - 2_000_000)),
+            first_sent_at: Some(BootTime(NOW_NS - 1_000_000)),
+            last_at: at,
+        },
+        actor: Some(process.clone()),
+        connector: Some(process),
+        owner: Owner {
+            asn: Some(9808),
+            organisation: Some("China Mobile Communications Group Co., Ltd.".into()),
+            as_country: CountryCode::new("CN"),
+            registered_country: CountryCode::new("CN"),
+        },
+        names: vec![RemoteName {
+            name: "cmpassport.com".into(),
+            source: "dns".into(),
+            seen_at: Some(BootTime(NOW_NS - 45_000_000)),
+        }],
+        matches: matches(),
+    }
+}
+
+/// The same, with every field of a flow that the scenario lacks: another sender, a translated address, a container.
+pub(crate) fn everything() -> Scene {
+    let mut scene = chromium();
+    let mut sender = chromium_process();
+    sender.key.pid = 4_300;
+    sender.entity_id = "chromium-network-service".to_owned();
+    sender.container = Some(Container {
+        id: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08".to_owned(),
+        runtime: Some("containerd".to_owned()),
+        pod_uid: Some("2f5c1f9a-6b1e-4a58-9a3b-0d9b2c1f7e10".to_owned()),
+    });
+    scene.flow.sender = Some(identity(&sender));
+    scene.flow.translated = Some(address("10.96.3.7:8443"));
+    scene.flow.facts.received = true;
+    scene.flow.facts.released = true;
+    scene.flow.facts.closed = true;
+    scene.flow.facts.midstream = true;
+    scene.flow.facts.identity_from_creation = true;
+    scene.actor = Some(sender);
+    scene
+}
+
+/// A process about which nothing is known but what it did: an untracked UDP flow over IPv6.
+pub(crate) fn unknown() -> Scene {
+    let mut scene = chromium();
+    scene.flow.key.remote = address("[2409:8c00::1]:53");
+    scene.flow.key.protocol = Protocol::Udp;
+    scene.flow.connector = None;
+    scene.flow.local = None;
+    scene.flow.facts = FlowFacts { sent: true, untracked: true, ..FlowFacts::default() };
+    scene.flow.established_at = None;
+    scene.actor = None;
+    scene.connector = None;
+    scene.owner = Owner { registered_country: CountryCode::new("CN"), ..Owner::default() };
+    scene.names.clear();
+    scene.matches.truncate(1);
+    scene
+}
+
+pub(crate) fn decision(cause: Cause, level: Level) -> Decision {
+    let totals = match cause {
+        Cause::Rollup => Totals {
+            connections: 12,
+            payload_out_bytes: 1_482_119,
+            payload_in_bytes: 90_210,
+            first_contact_at: Some(BootTime(NOW_NS - 600_000_000_000)),
+        },
+        _ => Totals { connections: 1, payload_out_bytes: 1_437, payload_in_bytes: 0, first_contact_at: None },
+    };
+    Decision { cause, level, severity: Severity::High, totals }
+}
+
+pub(crate) fn loss() -> Loss {
+    Loss {
+        stage: LossStage::Output,
+        reason: OUTPUT_QUEUE_FULL.into(),
+        count: 312,
+        total: 1_024,
+        since: now(-30),
+        recoverable: false,
+        output: Some("file /var/log/egresswatch.jsonl".to_owned()),
+    }
+}
+
+pub(crate) fn degradation() -> Degradation {
+    Degradation {
+        token: "sender_rung_missing".into(),
+        missing: "bytes are counted per packet, and a process that sends on an inherited socket is not told from the \
+                  one that connected"
+            .to_owned(),
+        remedy: Some("run Linux 6.3 or newer with BTF".to_owned()),
+    }
+}
+
+pub(crate) fn status(phase: Phase) -> Status {
+    Status {
+        phase,
+        reason: (phase == Phase::Stopped).then(|| "signal".to_owned()),
+        rung: Some("sender".to_owned()),
+        ownership_date: Some(jiff::civil::date(2026, 6, 17)),
+        lists: Some(12),
+        uptime_ns: Some(7_300_000_000_000),
+        flows: Some(20_481),
+        alerts: Some(3),
+        losses: Some(0),
+        degradations: vec!["sender_rung_missing".to_owned()],
+    }
+}
+
+/// The scenario's moment, `seconds` later.
+pub(crate) fn now(seconds: i128) -> Timestamp {
+    Timestamp::from_unix_ns(CLOCK.at(BootTime(NOW_NS)).unix_ns() + seconds * 1_000_000_000)
+}
+
+fn chromium_process() -> Process {
+    let ancestor = |pid, entity_id: &str, name: &str, executable: Option<&str>| Ancestor {
+        key: ProcessKey { pid, start_ticks: 9_000 },
+        entity_id: entity_id.to_owned(),
+        name: name.to_owned(),
+        executable: executable.map(Into::into),
+    };
+    Process {
+        key: ProcessKey { pid: 4_242, start_ticks: 360_000 },
+        entity_id: "chromium-browser".to_owned(),
+        thread_id: 4_260,
+        name: "chromium".to_owned(),
+        comm: "Chrome_ChildIOT".to_owned(),
+        executable: Some(Executable {
+            path: "/usr/lib/chromium/chromium".into(),
+            quality: PathQuality::Exec,
+            unlinked: false,
+            truncated: false,
+            file: Some(FileId { device: 0x80_0001, inode: 524_311 }),
+        }),
+        arguments: ["/usr/lib/chromium/chromium", "--headless=new", "http://localhost:8000/a page"]
+            .map(str::to_owned)
+            .to_vec(),
+        arguments_truncated: false,
+        ancestors: vec![
+            ancestor(3_100, "bash-3100", "bash", Some("/usr/bin/bash")),
+            ancestor(1, "systemd-1", "systemd", None),
+        ],
+        user: Account { id: 1_000, name: Some("ada".to_owned()) },
+        group: Account { id: 1_000, name: Some("ada".to_owned()) },
+        cgroup: Some("/user.slice/user-1000.slice/session-2.scope".to_owned()),
+        unit: Some("session-2.scope".to_owned()),
+        container: None,
+        start_wall_ns: Some(CLOCK.boot_wall_ns + 3_600_000_000_000),
+        is_own: false,
+    }
+}
+
+fn identity(process: &Process) -> Identity {
+    Identity {
+        process: process.key,
+        thread_id: process.thread_id,
+        user_id: process.user.id,
+        group_id: process.group.id,
+        cgroup_id: 4_711,
+        network_namespace_cookie: Some(1),
+        executable: process.executable.as_ref().and_then(|executable| executable.file),
+        comm: process.comm.clone(),
+    }
+}
+
+fn matches() -> Vec<Match> {
+    let covered = Arc::new(ListHeader {
+        id: "us-fcc-covered".into(),
+        title: "FCC Covered List".into(),
+        legal_basis: Some("Secure and Trusted Communications Networks Act of 2019, section 2; 47 CFR 1.50002".into()),
+        about: "Equipment and services that the FCC says pose an unacceptable risk.".into(),
+        source: "https://www.fcc.gov/supplychain/coveredlist".into(),
+        as_of: jiff::civil::date(2026, 7, 7),
+        severity: Severity::High,
+        enabled: true,
+    });
+    let topical = Arc::new(ListHeader {
+        id: "app-deepseek".into(),
+        title: "Services seen in DeepSeek's apps and pages".into(),
+        legal_basis: None,
+        about: "Services that researchers found in the code of DeepSeek's apps and pages.".into(),
+        source: "https://example.org/app-deepseek".into(),
+        as_of: jiff::civil::date(2026, 11, 1),
+        severity: Severity::High,
+        enabled: true,
+    });
+    let covered_match = |key, severity| Match {
+        list: Arc::clone(&covered),
+        entity: "China Mobile Communications Group".into(),
+        relation: Relation::Parent,
+        authority: Some("47 CFR 1.50002 (Secure Networks Act, section 2), 2022-03-25".into()),
+        key,
+        severity,
+        verified: true,
+    };
+    vec![
+        covered_match(MatchKey::Domain("cmpassport.com".into()), Severity::Medium),
+        covered_match(MatchKey::Asn(9808), Severity::Low),
+        Match {
+            list: topical,
+            entity: "China Mobile number verification (CMPassport)".into(),
+            relation: Relation::Topical,
+            authority: None,
+            key: MatchKey::Domain("cmpassport.com".into()),
+            severity: Severity::High,
+            verified: false,
+        },
+    ]
+}
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().expect("an address")
+}

@@ -1,0 +1,225 @@
+//! What a record is made of, as the pipeline hands it over.
+
+use std::{borrow::Cow, sync::Arc};
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::Timestamp;
+use crate::{
+    event::{BootTime, Flow},
+    ownership::Owner,
+    policy::{Match, Severity},
+    process::Process,
+};
+
+/// A flow with all that is known about it.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// The flow as the kernel last told it.
+    pub flow: &'a Flow,
+    /// The process whose doing it is ([`Flow::actor`]); `None` where no hook could tell.
+    pub actor: Option<&'a Process>,
+    /// The process that connected. It is written beside the actor only where it is another process.
+    pub connector: Option<&'a Process>,
+    /// Who owns the remote address.
+    pub owner: &'a Owner,
+    /// Date of the ownership data.
+    pub ownership_date: jiff::civil::Date,
+    /// What the remote address was called, best first.
+    pub names: &'a [RemoteName],
+    /// List entries that this flow hits.
+    pub matches: &'a [Match],
+}
+
+/// What a remote address was called, and how that became known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteName {
+    /// The name, lower case, without the final dot.
+    pub name: Arc<str>,
+    /// Where it was seen, as a stable token (`dns`, `tls_sni`, …).
+    pub source: Cow<'static, str>,
+    /// When it was seen; `None` where that is not known.
+    pub seen_at: Option<BootTime>,
+}
+
+/// Why an alert is due, what it claims, and how much moved so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Why now.
+    pub cause: Cause,
+    /// The most that is true so far.
+    pub level: Level,
+    /// How much it matters.
+    pub severity: Severity,
+    /// What moved since the first contact, this flow included.
+    pub totals: Totals,
+}
+
+/// Why an alert is due now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// This executable was not seen to reach this owner before.
+    FirstContact,
+    /// More became true than the last alert said: attempted, then established, then sent.
+    LevelRaised,
+    /// Further traffic since the last alert, summed up.
+    Rollup,
+}
+
+/// How far a flow got. Each level is a fact of its own and none implies content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// A process asked for the flow; nothing is known to have left the host.
+    Attempted,
+    /// The TCP handshake completed.
+    Established,
+    /// Payload bytes left the host.
+    Sent,
+}
+
+/// What an executable exchanged with an owner since the first contact.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Flows.
+    pub connections: u64,
+    /// Payload bytes that left the host.
+    pub payload_out_bytes: u64,
+    /// Payload bytes that arrived.
+    pub payload_in_bytes: u64,
+    /// The first contact; `None` where it is this one.
+    pub first_contact_at: Option<BootTime>,
+}
+
+/// Why a flow is written as a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlowMoment {
+    /// It ended: the totals are final.
+    Ended,
+    /// It goes on and its schedule was due: a later record of the same flow replaces this one.
+    Progress,
+}
+
+/// Where something was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LossStage {
+    /// In the kernel programs or their maps and rings.
+    Kernel,
+    /// Between the kernel's rings and the outputs.
+    Pipeline,
+    /// In an output.
+    Output,
+}
+
+/// Something was lost or late, and how much.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// Where.
+    pub stage: LossStage,
+    /// Stable token of the reason, such as `flow_ring_full` or `output_queue_full`.
+    pub reason: Cow<'static, str>,
+    /// How many things were lost since `since`.
+    pub count: u64,
+    /// How many since the monitor started.
+    pub total: u64,
+    /// The loss happened after this moment.
+    pub since: Timestamp,
+    /// Whether the data was only late: the tables still hold the truth.
+    pub recoverable: bool,
+    /// The output concerned, for [`LossStage::Output`].
+    pub output: Option<String>,
+}
+
+/// The stable token for ordinary records dropped because an output could not keep up.
+pub const OUTPUT_QUEUE_FULL: &str = "output_queue_full";
+
+/// Something this host does not give, or no longer does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Degradation {
+    /// Stable token.
+    pub token: Cow<'static, str>,
+    /// What cannot be told because of it; a sentence without its full stop.
+    pub missing: String,
+    /// What to do about it; a sentence without its full stop. `None` where nothing can be done.
+    pub remedy: Option<String>,
+}
+
+/// A moment in the monitor's own life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// It watches from now on.
+    Started,
+    /// It still watches.
+    Running,
+    /// It stops watching.
+    Stopped,
+}
+
+/// The monitor's own state at a [`Phase`]. Unknown figures are `None`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Which moment.
+    pub phase: Phase,
+    /// Why, for a stop: `signal`, `reader_gone`, `error`, …
+    pub reason: Option<String>,
+    /// Rung of the kernel side in use.
+    pub rung: Option<String>,
+    /// Date of the ownership data.
+    pub ownership_date: Option<jiff::civil::Date>,
+    /// Lists whose matches alert.
+    pub lists: Option<u64>,
+    /// Nanoseconds since the start.
+    pub uptime_ns: Option<u64>,
+    /// Flows seen since the start.
+    pub flows: Option<u64>,
+    /// Alerts since the start.
+    pub alerts: Option<u64>,
+    /// Losses of every reason since the start.
+    pub losses: Option<u64>,
+    /// Tokens of the degradations in force.
+    pub degradations: Vec<String>,
+}
+
+impl Status {
+    /// A status at `phase` of which nothing else is known.
+    #[must_use]
+    pub const fn new(phase: Phase) -> Self {
+        Self {
+            phase,
+            reason: None,
+            rung: None,
+            ownership_date: None,
+            lists: None,
+            uptime_ns: None,
+            flows: None,
+            alerts: None,
+            losses: None,
+            degradations: Vec::new(),
+        }
+    }
+}
+
+/// The host, as it stands in every record.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Host {
+    /// Name as `uname` gives it.
+    pub hostname: String,
+    /// Machine id (`/etc/machine-id`).
+    pub machine_id: Option<String>,
+    /// Id of this boot (`/proc/sys/kernel/random/boot_id`).
+    pub boot_id: Option<String>,
+    /// Architecture as `uname -m` gives it.
+    pub architecture: Option<String>,
+    /// Kernel release as `uname -r` gives it.
+    pub kernel: Option<String>,
+    /// Name of the distribution (`NAME` of `os-release`).
+    pub os_name: Option<String>,
+    /// Its id (`ID` of `os-release`).
+    pub os_platform: Option<String>,
+    /// Its version (`VERSION_ID` of `os-release`).
+    pub os_version: Option<String>,
+}

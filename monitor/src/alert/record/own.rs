@@ -1,0 +1,391 @@
+//! Own fields: `egresswatch.*`.
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Serialize;
+
+use super::{Relative, Timestamp};
+use crate::{
+    alert::input::{Cause, Level, LossStage, Phase},
+    policy::{Relation, Severity},
+};
+
+/// What ECS has no field for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
+pub struct Own {
+    /// Alert: how far the flow got.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub level: Option<Level>,
+    /// Alert: why now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
+    /// Alert: severity in words; `event.severity` has it as a number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "severity_schema")]
+    pub severity: Option<Severity>,
+    /// Ids of the lists that matched, each once.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lists: Vec<String>,
+    /// Every list entry that matched. Map it as `nested` to query one match's fields together.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub matches: Vec<ListMatch>,
+    /// Who owns the remote address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<OwnerFields>,
+    /// What the remote address was called, best first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<NameFields>,
+    /// Alert: what this executable exchanged with this owner since the first contact.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub totals: Option<TotalFields>,
+    /// The flow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flow: Option<FlowFields>,
+    /// What ECS cannot say about the process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub process: Option<ProcessFields>,
+    /// The process that connected, where another one sends (`process`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connector: Option<Connector>,
+    /// Loss: what was lost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss: Option<LossFields>,
+    /// Degradation: what this host does not give.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub degradation: Option<DegradationFields>,
+    /// Status: the monitor's own state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<StatusFields>,
+}
+
+/// One list entry that matched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct ListMatch {
+    /// Id of the list.
+    pub list: String,
+    /// Title of the list.
+    pub title: String,
+    /// Entity that the entry belongs to.
+    pub entity: String,
+    /// How the entry's holder relates to what the list names: `named`, `parent` or `affiliate` of it, or `topical`.
+    #[schemars(schema_with = "relation_schema")]
+    pub relation: Relation,
+    /// Legal act of the list; absent for a topical list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub legal_basis: Option<String>,
+    /// Legal act and date for this entity, where the list tells them apart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authority: Option<String>,
+    /// State of the list: the date up to which it was read.
+    #[schemars(extend("format" = "date"))]
+    pub as_of: String,
+    /// Which key of the flow hit.
+    pub key: KeyFields,
+    /// Severity of the entry.
+    #[schemars(schema_with = "severity_schema")]
+    pub severity: Severity,
+    /// `false` where the entry rests on the press or on common knowledge.
+    pub verified: bool,
+}
+
+/// The key of a flow that hit a list's entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct KeyFields {
+    /// What was compared.
+    pub kind: KeyKind,
+    /// The entry's value: `AS9808`, `111.0.0.0/10`, `cmpassport.com`, `CN`.
+    pub value: String,
+}
+
+/// Values of `egresswatch.matches.key.kind`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyKind {
+    /// The autonomous system that originates the address.
+    Asn,
+    /// A prefix that holds the address.
+    Cidr,
+    /// A domain that is, or is a parent of, a name of the flow.
+    Domain,
+    /// The country of the autonomous system.
+    AsCountry,
+    /// The country of the address range's registration.
+    RegisteredCountry,
+}
+
+/// Who owns the remote address, whichever side opened the flow. Each country is a fact of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct OwnerFields {
+    /// Number of the autonomous system that originates the address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asn: Option<u32>,
+    /// Organisation that holds the autonomous system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub organisation: Option<String>,
+    /// Country of the autonomous system (ISO 3166-1 alpha-2).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub as_country: Option<String>,
+    /// Country in which the address range is registered (ISO 3166-1 alpha-2).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub registered_country: Option<String>,
+    /// Date of the ownership data. Addresses change hands: judge old data with care.
+    #[schemars(extend("format" = "date"))]
+    pub data_date: String,
+}
+
+/// A name of the remote address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct NameFields {
+    /// The name.
+    pub name: String,
+    /// Where it was seen.
+    pub source: String,
+    /// Milliseconds from the sight of the name to this record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub age_ms: Option<u64>,
+}
+
+/// What an executable exchanged with an owner since the first contact, this flow included.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct TotalFields {
+    /// Flows.
+    pub connections: u64,
+    /// Payload bytes that left the host.
+    pub payload_out_bytes: u64,
+    /// Payload bytes that arrived.
+    pub payload_in_bytes: u64,
+    /// The first contact.
+    pub first_contact: Timestamp,
+}
+
+/// The flow, seen from this host: `out` left it, `in` arrived, whichever side opened the flow.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct FlowFields {
+    /// Id of the flow, the same in all its records, unique in this boot (`host.boot.id`).
+    pub id: String,
+    /// Why the kernel reported it.
+    pub report: FlowReport,
+    /// What is true of it.
+    pub facts: Vec<FlowFact>,
+    /// What limits the numbers or the process named here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub caveats: Vec<FlowCaveat>,
+    /// What left the host; absent where it was not counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub out: Option<DirectionFields>,
+    /// What arrived; absent where it was not counted.
+    #[serde(rename = "in")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inward: Option<DirectionFields>,
+    /// End of the TCP handshake.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub established: Option<Timestamp>,
+    /// First payload out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_sent: Option<Timestamp>,
+    /// Last packet.
+    pub last: Timestamp,
+    /// Cookie of the network namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network_namespace_cookie: Option<u64>,
+}
+
+/// Values of `egresswatch.flow.report`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FlowReport {
+    /// A process asked for the flow.
+    Attempt,
+    /// The TCP handshake completed.
+    Established,
+    /// The first payload moved.
+    FirstPayload,
+    /// The schedule was due.
+    Progress,
+    /// The flow ended.
+    Closed,
+    /// The sending process changed or became known.
+    Sender,
+    /// Read from the flow table.
+    Read,
+}
+
+/// Values of `egresswatch.flow.facts`. A UDP `connect` is an attempt that sent nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FlowFact {
+    /// A process asked for it with `connect` or an addressed send.
+    Attempted,
+    /// The TCP handshake completed.
+    Established,
+    /// The TCP attempt ended without a handshake.
+    Failed,
+    /// Payload left the host.
+    Sent,
+    /// Payload arrived.
+    Received,
+    /// The process released the socket.
+    Released,
+    /// It ended.
+    Closed,
+    /// The remote address is in the flagged prefixes that the kernel side holds.
+    Flagged,
+}
+
+/// Values of `egresswatch.flow.caveats`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FlowCaveat {
+    /// First seen in the middle: earlier bytes are not counted.
+    Midstream,
+    /// The flow table was full: nothing was counted.
+    Untracked,
+    /// The process is the one that created the socket.
+    IdentityFromCreation,
+    /// The process is the one that listens.
+    IdentityFromListener,
+    /// No hook could tell the process.
+    ProcessUnknown,
+}
+
+/// Bytes and packets of one direction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct DirectionFields {
+    /// Transport payload bytes, retransmissions not counted.
+    pub payload_bytes: u64,
+    /// Bytes of IP packets, headers and retransmissions included.
+    pub wire_bytes: u64,
+    /// IP packets.
+    pub packets: u64,
+    /// Bytes that processes handed to the socket or took from it; absent where the kernel side cannot count them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queued_bytes: Option<u64>,
+}
+
+/// What ECS cannot say about the process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct ProcessFields {
+    /// How the executable's path became known; absent where it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub executable_quality: Option<ExecutableQuality>,
+    /// The executable was deleted, or never had a name (memfd).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub executable_unlinked: Option<bool>,
+    /// The upper components of the executable's path are missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub executable_truncated: Option<bool>,
+    /// More arguments than were kept.
+    pub args_truncated: bool,
+    /// The parent's parent and so on, nearest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ancestors: Vec<Relative>,
+    /// Path of the cgroup in the unified hierarchy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<String>,
+    /// systemd unit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// This is the monitor itself.
+    pub is_own: bool,
+}
+
+/// Values of `egresswatch.process.executable_quality`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ExecutableQuality {
+    /// The kernel walked the path at exec.
+    Exec,
+    /// Read from `/proc` while the process lived.
+    Proc,
+    /// Taken from the process that forked this one.
+    Inherited,
+    /// Another process was seen to run the same file (device and inode).
+    SameFile,
+}
+
+/// The process that connected, where another one sends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Connector {
+    /// Which process.
+    #[serde(flatten)]
+    pub process: Relative,
+    /// Number of its real user.
+    pub user_id: String,
+    /// Name of its real user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_name: Option<String>,
+}
+
+/// What was lost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct LossFields {
+    /// Where.
+    pub stage: LossStage,
+    /// Stable token of the reason.
+    pub reason: String,
+    /// How many since `since`.
+    pub count: u64,
+    /// How many since the monitor started.
+    pub total: u64,
+    /// The loss happened after this moment.
+    pub since: Timestamp,
+    /// Whether the data was only late: what was lost is read from the tables again.
+    pub recoverable: bool,
+    /// The output concerned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<String>,
+}
+
+/// What this host does not give.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct DegradationFields {
+    /// Stable token.
+    pub token: String,
+    /// What cannot be told because of it.
+    pub missing: String,
+    /// What to do about it; absent where nothing can be done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+}
+
+/// The monitor's own state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct StatusFields {
+    /// Which moment of its life.
+    pub phase: Phase,
+    /// Why it stops.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Rung of the kernel side in use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rung: Option<String>,
+    /// Date of the ownership data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date"))]
+    pub ownership_date: Option<String>,
+    /// Lists whose matches alert.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lists: Option<u64>,
+    /// Nanoseconds since the start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uptime_ns: Option<u64>,
+    /// Flows seen since the start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flows: Option<u64>,
+    /// Alerts since the start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alerts: Option<u64>,
+    /// Losses of every reason since the start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub losses: Option<u64>,
+    /// Tokens of the degradations in force.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub degradations: Vec<String>,
+}
+
+fn severity_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "enum": ["low", "medium", "high"] })
+}
+
+fn relation_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "enum": ["named", "parent", "affiliate", "topical"] })
+}

@@ -1,0 +1,108 @@
+//! ECS `process.*`, `user.*`, `group.*`, `container.*` and `orchestrator.*`.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::Timestamp;
+
+/// ECS `process.*`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Process {
+    /// Stable id over host, boot, pid and start: the same in every record of this process, never that of another.
+    pub entity_id: String,
+    /// Process id in the initial pid namespace.
+    pub pid: u32,
+    /// File name of the executable, or the task name where the executable is not known.
+    pub name: String,
+    /// Path of the executable in the process's mount namespace; `egresswatch.process` says how it became known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub executable: Option<String>,
+    /// Arguments; the first is the name that the program was called by.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+    /// Number of arguments; absent where not all were kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub args_count: Option<u64>,
+    /// Arguments as one line, quoted for a POSIX shell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command_line: Option<String>,
+    /// When the process started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start: Option<Timestamp>,
+    /// The thread that acted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thread: Option<Thread>,
+    /// Real user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<Account>,
+    /// Real group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<Account>,
+    /// Parent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Relative>,
+}
+
+/// ECS `process.thread.*`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Thread {
+    /// Thread id in the initial pid namespace.
+    pub id: u32,
+    /// Task name at the time. A program may choose it itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// ECS `process.parent.*`, and the ancestors above it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Relative {
+    /// Stable id.
+    pub entity_id: String,
+    /// Process id in the initial pid namespace.
+    pub pid: u32,
+    /// File name of the executable, or the task name.
+    pub name: String,
+    /// Path of the executable.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub executable: Option<String>,
+}
+
+/// ECS `user.*` and `group.*`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Account {
+    /// Number in the initial user namespace.
+    pub id: String,
+    /// Name in the host's database; absent where the host knows none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// ECS `container.*`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Container {
+    /// Full id.
+    pub id: String,
+    /// What made it: `docker`, `containerd`, `cri-o`, `podman`, …
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<String>,
+}
+
+/// ECS `orchestrator.*`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Orchestrator {
+    /// Always `kubernetes`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// The pod.
+    pub resource: OrchestratorResource,
+}
+
+/// ECS `orchestrator.resource.*`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct OrchestratorResource {
+    /// Always `pod`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// The pod's uid.
+    pub id: String,
+}

@@ -1,0 +1,174 @@
+//! The words that `message` and the lines for people share. Everything that comes from outside is made printable here.
+
+use std::net::SocketAddr;
+
+use super::{
+    input::{Cause, Level, Phase},
+    record::{Dataset, Direction, Endpoint, LossFields, Outcome, Own, Record, StatusFields},
+    text::{humane_bytes, humane_duration, printable},
+};
+
+/// Fills in `message`, which needs the rest of the record.
+pub(super) fn finish(mut record: Record) -> Record {
+    record.message = match record.event.dataset {
+        Dataset::Alert => alert(&record),
+        Dataset::Flow => flow(&record),
+        Dataset::Loss => record.egresswatch.loss.as_ref().map(loss).unwrap_or_default(),
+        Dataset::Degradation => format!("Degraded by {}", degradation(&record.egresswatch)),
+        Dataset::Status => record.egresswatch.status.as_ref().map(status).unwrap_or_default(),
+    } + ".";
+    record
+}
+
+/// `chromium (pid 4242, user ada)`.
+pub(super) fn actor(record: &Record) -> String {
+    let Some(process) = &record.process else { return "an unknown process".to_owned() };
+    let user = process.user.as_ref().map_or_else(String::new, |user| {
+        format!(", user {}", user.name.as_deref().map_or_else(|| user.id.clone(), printable))
+    });
+    format!("{} (pid {}{user})", printable(&process.name), process.pid)
+}
+
+/// `120.232.0.1:443`, `[2409:8c00::1]:443`, or the address alone where there are no ports.
+pub(super) fn address(endpoint: &Endpoint) -> String {
+    match (endpoint.ip, endpoint.port) {
+        (Some(ip), Some(port)) => SocketAddr::new(ip, port).to_string(),
+        (Some(ip), None) => ip.to_string(),
+        (None, _) => "an unknown address".to_owned(),
+    }
+}
+
+/// `AS9808 China Mobile (CN)`, `unknown owner (registered CN)`; `None` where nothing is known.
+pub(super) fn owner(own: &Own) -> Option<String> {
+    let owner = own.owner.as_ref()?;
+    let country = match (&owner.as_country, &owner.registered_country) {
+        (Some(of_system), Some(of_range)) if of_system != of_range => {
+            Some(format!("({of_system}, registered {of_range})"))
+        }
+        (Some(country), _) => Some(format!("({country})")),
+        (None, Some(of_range)) => Some(format!("(registered {of_range})")),
+        (None, None) => None,
+    };
+    let number = owner.asn.map(|number| format!("AS{number}"));
+    let name = owner.organisation.as_deref().map(printable);
+    let unnamed = (number.is_none() && name.is_none() && country.is_some()).then(|| "unknown owner".to_owned());
+    let parts: Vec<_> = [number, name, unnamed, country].into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join(" "))
+}
+
+/// What an alert claims: `sent 1.4 kB`, `connected`, `asked for it, nothing sent`.
+pub(super) fn claim(record: &Record) -> String {
+    let own = &record.egresswatch;
+    let sent_bytes = own.flow.as_ref().and_then(|flow| flow.out.as_ref()).map(|out| out.payload_bytes);
+    match (own.cause, own.level, &own.totals) {
+        (Some(Cause::Rollup), _, Some(totals)) => {
+            format!("sent {} in {}", humane_bytes(totals.payload_out_bytes), connections(totals.connections))
+        }
+        (_, Some(Level::Sent), _) => match sent_bytes {
+            Some(bytes) => format!("sent {}", humane_bytes(bytes)),
+            None => "sent an uncounted number of bytes".to_owned(),
+        },
+        (_, Some(Level::Established), _) => "connected, nothing sent yet".to_owned(),
+        (_, Some(Level::Attempted) | None, _) if record.event.outcome == Some(Outcome::Failure) => {
+            "attempted and failed, nothing sent".to_owned()
+        }
+        (_, Some(Level::Attempted) | None, _) => "attempted, nothing sent yet".to_owned(),
+    }
+}
+
+/// What was lost: `12 lost: output_queue_full (output)`.
+pub(super) fn loss(loss: &LossFields) -> String {
+    let fate = if loss.recoverable { "late, read again from the tables" } else { "lost" };
+    let place = loss.output.as_deref().map_or_else(String::new, |output| format!(" in output {}", printable(output)));
+    format!("{} {fate}{place}: {} ({} since the start)", loss.count, printable(&loss.reason), loss.total)
+}
+
+/// What the monitor says of itself.
+pub(super) fn status(status: &StatusFields) -> String {
+    let mut sentence = match status.phase {
+        Phase::Started => "EgressWatch watches".to_owned(),
+        Phase::Running => "EgressWatch still watches".to_owned(),
+        Phase::Stopped => "EgressWatch stopped".to_owned(),
+    };
+    let counts = [
+        status.uptime_ns.map(|span_ns| format!("after {}", humane_duration(span_ns))),
+        status.rung.as_deref().map(|rung| format!("rung {}", printable(rung))),
+        status.lists.map(|count| format!("{count} lists")),
+        status.ownership_date.as_deref().map(|date| format!("ownership data of {date}")),
+        status.flows.map(|count| format!("{count} flows")),
+        status.alerts.map(|count| format!("{count} alerts")),
+        status.losses.map(|count| format!("{count} losses")),
+        status.reason.as_deref().map(|reason| format!("reason {}", printable(reason))),
+        (!status.degradations.is_empty()).then(|| format!("degraded: {}", printable(&status.degradations.join(", ")))),
+    ];
+    let counts: Vec<_> = counts.into_iter().flatten().collect();
+    if !counts.is_empty() {
+        sentence.push_str(": ");
+        sentence.push_str(&counts.join(", "));
+    }
+    sentence
+}
+
+/// What is missing and what to do: `token: what is missing. To mend it: what to do`.
+pub(super) fn degradation(own: &Own) -> String {
+    let Some(degradation) = &own.degradation else { return String::new() };
+    let remedy =
+        degradation.remedy.as_deref().map_or_else(String::new, |remedy| format!(". To mend it: {}", printable(remedy)));
+    format!("{}: {}{remedy}", printable(&degradation.token), printable(&degradation.missing))
+}
+
+/// `1 connection`, `12 connections`.
+pub(super) fn connections(count: u64) -> String {
+    if count == 1 { "1 connection".to_owned() } else { format!("{count} connections") }
+}
+
+/// The name that the remote address was called, printable.
+pub(super) fn domain(record: &Record) -> Option<String> {
+    record.remote().and_then(|remote| remote.domain.as_deref()).map(printable)
+}
+
+fn alert(record: &Record) -> String {
+    format!("{} {} {}, on {}", actor(record), verb(record), target(record), record.egresswatch.lists.join(", "))
+}
+
+/// The claim as part of a sentence.
+fn verb(record: &Record) -> String {
+    let own = &record.egresswatch;
+    match (own.cause, own.level) {
+        (Some(Cause::Rollup), _) | (_, Some(Level::Sent)) => format!("{} to", claim(record)),
+        (_, Some(Level::Established)) if is_inbound(record) => "accepted a connection from".to_owned(),
+        (_, Some(Level::Established)) => "connected to".to_owned(),
+        (_, Some(Level::Attempted) | None) => "tried to reach".to_owned(),
+    }
+}
+
+fn flow(record: &Record) -> String {
+    let traffic = match &record.egresswatch.flow {
+        Some(flow) => match (&flow.out, &flow.inward) {
+            (Some(out), Some(inward)) => {
+                let (out, inward) = (humane_bytes(out.payload_bytes), humane_bytes(inward.payload_bytes));
+                format!("{out} out, {inward} in")
+            }
+            _ => "traffic not counted".to_owned(),
+        },
+        None => String::new(),
+    };
+    let preposition = if is_inbound(record) { "from" } else { "to" };
+    format!("Flow of {} {preposition} {}: {traffic}", actor(record), target(record))
+}
+
+fn is_inbound(record: &Record) -> bool {
+    record.network.as_ref().is_some_and(|network| network.direction == Direction::Ingress)
+}
+
+/// The remote side: `120.232.0.1:443 (cmpassport.com), AS9808 China Mobile (CN)`.
+fn target(record: &Record) -> String {
+    let mut target = record.remote().map(address).unwrap_or_default();
+    if let Some(domain) = domain(record) {
+        target.extend([" (", &domain, ")"]);
+    }
+    if let Some(owner) = owner(&record.egresswatch) {
+        target.extend([", ", &owner]);
+    }
+    target
+}
