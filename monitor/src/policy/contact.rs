@@ -225,14 +225,15 @@ impl<C> Observation<C> {
         // remote side began is no egress until it is answered. Without counters an attempt is all there is to tell.
         let has_handshake = matches!(flow.key.protocol, Protocol::Tcp | Protocol::Sctp);
         let quiet = level < Level::Sent && !facts.untracked && (facts.inbound || !has_handshake);
-        let closed = flow.reason == ReportReason::Closed;
+        // Where the kernel found no room for the last report, the flow is read from its table, marked as closed.
+        let closed = facts.closed || flow.reason == ReportReason::Closed;
         Self {
             contact,
             flow: flow.key,
             first_at: flow.first_at,
             level,
             quiet,
-            settled: closed || facts.closed || facts.failed,
+            settled: closed || facts.failed,
             closed,
             payload_out_bytes: flow.counters.payload_out_bytes,
             payload_in_bytes: flow.counters.payload_in_bytes,
