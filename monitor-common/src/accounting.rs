@@ -14,6 +14,10 @@ pub fn tcp_progress(high: Option<u32>, sequence: u32, flags: u8, payload_bytes: 
         Some(high) => high,
         None => start,
     };
+    // Only payload moves the mark: the number that a FIN takes, and keep-alive probes behind the mark, carry none.
+    if payload_bytes == 0 {
+        return (high, 0);
+    }
     // Sequence numbers wrap: the sign of the distance says which one is later (RFC 9293, section 3.4).
     let ahead = end.wrapping_sub(high);
     if ahead.cast_signed() > 0 { (end, ahead) } else { (high, 0) }
@@ -57,6 +61,13 @@ mod tests {
     fn a_retransmission_brings_nothing_and_a_partial_one_its_tail() {
         assert_eq!(tcp_progress(Some(200), 150, 0, 50), (200, 0));
         assert_eq!(tcp_progress(Some(200), 150, 0, 80), (230, 30));
+    }
+
+    #[test]
+    fn the_number_that_a_fin_takes_is_not_payload() {
+        let (high, moved) = tcp_progress(Some(200), 200, tcp_flag::FIN, 0);
+        assert_eq!((high, moved), (200, 0));
+        assert_eq!(tcp_progress(Some(high), 201, tcp_flag::ACK, 0), (200, 0));
     }
 
     #[test]

@@ -2,16 +2,10 @@
 
 use crate::record::{FAMILY_IPV4, FAMILY_IPV6};
 
-/// Access to a packet's bytes. `None` when the packet is shorter.
+/// Access to a packet's bytes. Each call is one bounded copy, so that the reader decides how few there are.
 pub trait Packet {
-    /// The byte at `offset`.
-    fn u8(&self, offset: usize) -> Option<u8>;
-    /// The 16-bit number at `offset`, as it stands in the packet.
-    fn u16_be(&self, offset: usize) -> Option<u16>;
-    /// The 32-bit number at `offset`, as it stands in the packet.
-    fn u32_be(&self, offset: usize) -> Option<u32>;
-    /// The 16 bytes at `offset`.
-    fn address(&self, offset: usize) -> Option<[u8; 16]>;
+    /// The `N` bytes at `offset`; `None` when the packet is shorter.
+    fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]>;
 }
 
 /// TCP, by its IP protocol number.
@@ -79,21 +73,23 @@ pub fn is_mapped(address: &[u8; 16]) -> bool {
 /// Reads the IP and transport headers. `None` if the packet is cut short or is neither IPv4 nor IPv6.
 #[inline(always)]
 pub fn read_headers(packet: &impl Packet) -> Option<Headers> {
-    let version = packet.u8(0)?;
     let mut headers = Headers::default();
-    let transport = match version >> 4 {
+    let [first, ..] = packet.load::<1>(0)?;
+    let transport = match first >> 4 {
         4 => {
+            let ip = packet.load::<20>(0)?;
             headers.family = FAMILY_IPV4;
-            headers.protocol = packet.u8(9)?;
-            headers.source = mapped(packet.u32_be(12)?.to_ne_bytes());
-            headers.destination = mapped(packet.u32_be(16)?.to_ne_bytes());
-            usize::from(version & 0x0f) * 4
+            headers.protocol = ip[9];
+            headers.source = mapped([ip[12], ip[13], ip[14], ip[15]]);
+            headers.destination = mapped([ip[16], ip[17], ip[18], ip[19]]);
+            u32::from(first & 0x0f) * 4
         }
         6 => {
+            let [next] = packet.load::<1>(6)?;
             headers.family = FAMILY_IPV6;
-            headers.source = packet.address(8)?;
-            headers.destination = packet.address(24)?;
-            let (protocol, transport) = skip_extensions(packet, packet.u8(6)?)?;
+            headers.source = packet.load::<16>(8)?;
+            headers.destination = packet.load::<16>(24)?;
+            let (protocol, transport) = skip_extensions(packet, next)?;
             headers.protocol = protocol;
             transport
         }
@@ -101,40 +97,42 @@ pub fn read_headers(packet: &impl Packet) -> Option<Headers> {
     };
     let transport_bytes = match headers.protocol {
         PROTOCOL_TCP => {
-            headers.source_port_be = packet.u16_be(transport)?;
-            headers.destination_port_be = packet.u16_be(transport + 2)?;
-            headers.tcp_sequence = u32::from_be(packet.u32_be(transport + 4)?);
-            headers.tcp_flags = packet.u8(transport + 13)?;
-            usize::from(packet.u8(transport + 12)? >> 4) * 4
+            let tcp = packet.load::<14>(transport)?;
+            headers.source_port_be = u16::from_ne_bytes([tcp[0], tcp[1]]);
+            headers.destination_port_be = u16::from_ne_bytes([tcp[2], tcp[3]]);
+            headers.tcp_sequence = u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]);
+            headers.tcp_flags = tcp[13];
+            u32::from(tcp[12] >> 4) * 4
         }
         PROTOCOL_UDP => {
-            headers.source_port_be = packet.u16_be(transport)?;
-            headers.destination_port_be = packet.u16_be(transport + 2)?;
+            let udp = packet.load::<4>(transport)?;
+            headers.source_port_be = u16::from_ne_bytes([udp[0], udp[1]]);
+            headers.destination_port_be = u16::from_ne_bytes([udp[2], udp[3]]);
             8
         }
         PROTOCOL_ICMP | PROTOCOL_ICMPV6 => 8,
         _ => 0,
     };
-    headers.header_bytes = (transport + transport_bytes) as u32;
+    headers.header_bytes = transport + transport_bytes;
     Some(headers)
 }
 
 /// Follows IPv6 extension headers (RFC 8200, section 4) to the transport protocol and its offset.
 #[inline(always)]
-fn skip_extensions(packet: &impl Packet, first: u8) -> Option<(u8, usize)> {
+fn skip_extensions(packet: &impl Packet, first: u8) -> Option<(u8, u32)> {
     let mut protocol = first;
     let mut offset = 40;
     for _ in 0..EXTENSION_LIMIT {
         match protocol {
             // Hop-by-hop options, routing, destination options.
             0 | 43 | 60 => {
-                let next = packet.u8(offset)?;
-                offset += (usize::from(packet.u8(offset + 1)?) + 1) * 8;
+                let [next, length] = packet.load::<2>(offset)?;
+                offset += (u32::from(length) + 1) * 8;
                 protocol = next;
             }
             // Fragment: always eight bytes.
             44 => {
-                protocol = packet.u8(offset)?;
+                [protocol] = packet.load::<1>(offset)?;
                 offset += 8;
             }
             _ => break,
@@ -150,17 +148,9 @@ mod tests {
     use super::*;
 
     impl Packet for &[u8] {
-        fn u8(&self, offset: usize) -> Option<u8> {
-            self.get(offset).copied()
-        }
-        fn u16_be(&self, offset: usize) -> Option<u16> {
-            Some(u16::from_ne_bytes(self.get(offset..offset + 2)?.try_into().ok()?))
-        }
-        fn u32_be(&self, offset: usize) -> Option<u32> {
-            Some(u32::from_ne_bytes(self.get(offset..offset + 4)?.try_into().ok()?))
-        }
-        fn address(&self, offset: usize) -> Option<[u8; 16]> {
-            self.get(offset..offset + 16)?.try_into().ok()
+        fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
+            let offset = offset as usize;
+            self.get(offset..offset + N)?.try_into().ok()
         }
     }
 

@@ -3,7 +3,11 @@
 //! Stages run in one direction, kernel to sink; see ARCHITECTURE.md.
 
 pub mod alert;
+pub mod config;
+pub mod control;
+pub mod decode;
 pub mod event;
+pub mod kernel;
 pub mod ownership;
 pub mod policy;
 pub mod process;

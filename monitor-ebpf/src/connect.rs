@@ -1,0 +1,120 @@
+//! `connect` and addressed sends: `cgroup/connect4`, `connect6`, `sendmsg4`, `sendmsg6`.
+//!
+//! Kernel functions: `inet_stream_connect` and `inet_dgram_connect` by way of the protocol's `pre_connect`, and
+//! `udp_sendmsg`/`udpv6_sendmsg` for datagrams with an address of their own; since 4.17 and 4.18. Here, because this is
+//! process context with the destination as the application asked for it, before any translation. Missed: raw and
+//! packet sockets, and sends on a connected datagram socket (the packet hooks see those).
+
+use aya_ebpf::{
+    EbpfContext,
+    helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_ktime_get_boot_ns},
+    programs::SockAddrContext,
+};
+use aya_log_ebpf::debug;
+use monitor_common::{
+    packet::{is_mapped, mapped},
+    record::{FAMILY_IPV4, FAMILY_IPV6, FlowKey, flow_flag, reason},
+};
+
+use crate::{
+    emit, flow,
+    identity::{current_tgid, read_current},
+    setting,
+    storage::{own_state, socket_flag},
+};
+
+/// A process asks for a connection (TCP), or sets a default destination (UDP, which sends nothing).
+#[inline(always)]
+pub(crate) fn connecting(ctx: &SockAddrContext, family: u8) {
+    let key = destination(ctx, family);
+    let Some(state) = own_state(socket(ctx), key.socket_cookie) else { return };
+    // SAFETY: the context of a socket-address hook.
+    let namespace = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) };
+    // SAFETY: takes no arguments.
+    let now_ns = unsafe { bpf_ktime_get_boot_ns() };
+    read_current(&mut state.identity, namespace);
+    state.flags &= !socket_flag::CREATED_ONLY;
+    if setting!(verbose) != 0 {
+        debug!(ctx, "connect: tgid {} family {} protocol {}", state.identity.tgid, key.family, key.protocol);
+    }
+    if let Some(existing) = flow::find(&key) {
+        // The same socket asks for the same destination again, after a failure or a disconnect.
+        existing.flags |= flow_flag::ATTEMPTED;
+        state.flow = key;
+        return;
+    }
+    if flow::open(&key, Some(&state.identity), flow_flag::ATTEMPTED, now_ns, reason::ATTEMPT).is_some() {
+        state.open_flows += 1;
+    }
+    state.flow = key;
+}
+
+/// A process sends a datagram with an address of its own.
+#[inline(always)]
+pub(crate) fn sending(ctx: &SockAddrContext, family: u8) {
+    let key = destination(ctx, family);
+    let Some(state) = own_state(socket(ctx), key.socket_cookie) else { return };
+    let tgid = current_tgid();
+    if state.identity.tgid == tgid && state.flow == key && state.flags & socket_flag::CREATED_ONLY == 0 {
+        return;
+    }
+    // SAFETY: the context of a socket-address hook.
+    let namespace = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) };
+    // SAFETY: takes no arguments.
+    let now_ns = unsafe { bpf_ktime_get_boot_ns() };
+    read_current(&mut state.identity, namespace);
+    state.flags &= !socket_flag::CREATED_ONLY;
+    state.flow = key;
+    if let Some(existing) = flow::find(&key) {
+        let sender = if existing.sender.tgid == 0 { existing.connector.tgid } else { existing.sender.tgid };
+        if sender != tgid {
+            existing.sender = state.identity;
+            emit::flow(&key, existing, reason::SENDER, now_ns);
+        }
+        return;
+    }
+    if flow::open(&key, Some(&state.identity), flow_flag::ATTEMPTED, now_ns, reason::ATTEMPT).is_some() {
+        state.open_flows += 1;
+    }
+}
+
+#[inline(always)]
+fn socket(ctx: &SockAddrContext) -> *mut aya_ebpf::bindings::bpf_sock {
+    // SAFETY: the context of a socket-address hook always has a socket.
+    unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk }
+}
+
+/// The destination asked for, as a flow key. IPv4-mapped IPv6 becomes IPv4.
+#[inline(always)]
+fn destination(ctx: &SockAddrContext, family: u8) -> FlowKey {
+    // SAFETY: the context of a socket-address hook; the verifier checks each field's access.
+    let (protocol, port) = unsafe { ((*ctx.sock_addr).protocol, (*ctx.sock_addr).user_port) };
+    let mut key = FlowKey {
+        // SAFETY: the context of a socket-address hook.
+        socket_cookie: unsafe { bpf_get_socket_cookie(ctx.as_ptr()) },
+        remote_address: [0; 16],
+        remote_port_be: port as u16,
+        // IPPROTO_MPTCP is 262 and carries TCP: its low byte is TCP's number.
+        protocol: protocol as u8,
+        family,
+        padding: 0,
+    };
+    if family == FAMILY_IPV4 {
+        // SAFETY: as above.
+        key.remote_address = mapped(unsafe { (*ctx.sock_addr).user_ip4 }.to_ne_bytes());
+    } else {
+        // SAFETY: as above; four separate loads, because the context allows no others.
+        let words = unsafe {
+            [
+                (&raw const (*ctx.sock_addr).user_ip6[0]).read_volatile(),
+                (&raw const (*ctx.sock_addr).user_ip6[1]).read_volatile(),
+                (&raw const (*ctx.sock_addr).user_ip6[2]).read_volatile(),
+                (&raw const (*ctx.sock_addr).user_ip6[3]).read_volatile(),
+            ]
+        };
+        // SAFETY: sixteen initialised bytes.
+        key.remote_address = unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(words) };
+        key.family = if is_mapped(&key.remote_address) { FAMILY_IPV4 } else { FAMILY_IPV6 };
+    }
+    key
+}

@@ -1,0 +1,105 @@
+//! The only user of the rings and of the loss counters.
+
+use core::ptr;
+
+use aya_ebpf::{
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    helpers::generated::{bpf_ringbuf_output, bpf_ringbuf_query},
+};
+use monitor_common::{
+    loss::LossReason,
+    record::{FlowKey, FlowRecord, FlowState, Header, SocketReleasedRecord, flow_flag, kind},
+};
+
+use crate::{
+    maps::{FLAGGED_EVENTS, FLOW_EVENTS, LOSSES, PROCESS_EVENTS},
+    setting,
+};
+
+/// Counts one loss. A per-CPU counter, written by this CPU only.
+#[inline(always)]
+pub(crate) fn count_loss(reason: LossReason) {
+    if let Some(counter) = LOSSES.get_ptr_mut(reason as u32) {
+        // SAFETY: a valid element of a per-CPU array.
+        unsafe { *counter += 1 };
+    }
+}
+
+/// Reports `state` of flow `key`. `false` if the ring was full: the flow table still holds the truth.
+#[inline(always)]
+pub(crate) fn flow(key: &FlowKey, state: &FlowState, reason: u16, now_ns: u64) -> bool {
+    let header = Header { kind: kind::FLOW, reason, size_bytes: size_of::<FlowRecord>() as u32, boot_ns: now_ns };
+    if state.flags & flow_flag::FLAGGED != 0 {
+        let Some(mut entry) = FLAGGED_EVENTS.reserve_untyped::<FlowRecord>(0) else {
+            count_loss(LossReason::FlaggedRingFull);
+            return false;
+        };
+        write_flow(entry.as_mut_ptr(), header, key, state);
+        entry.submit(0);
+        return true;
+    }
+    let Some(mut entry) = FLOW_EVENTS.reserve_untyped::<FlowRecord>(0) else {
+        count_loss(LossReason::FlowRingFull);
+        return false;
+    };
+    write_flow(entry.as_mut_ptr(), header, key, state);
+    entry.submit(flow_wake_flags());
+    true
+}
+
+/// Reports that a socket with several flows was released. `flagged`: one of them is, so the alert ring carries it.
+#[inline(always)]
+pub(crate) fn socket_released(cookie: u64, flagged: bool, now_ns: u64) {
+    let record = SocketReleasedRecord {
+        header: Header {
+            kind: kind::SOCKET_RELEASED,
+            reason: 0,
+            size_bytes: size_of::<SocketReleasedRecord>() as u32,
+            boot_ns: now_ns,
+        },
+        socket_cookie: cookie,
+    };
+    if flagged {
+        if FLAGGED_EVENTS.output_untyped::<SocketReleasedRecord>(&record, 0).is_err() {
+            count_loss(LossReason::FlaggedRingFull);
+        }
+    } else if FLOW_EVENTS.output_untyped::<SocketReleasedRecord>(&record, flow_wake_flags()).is_err() {
+        count_loss(LossReason::FlowRingFull);
+    }
+}
+
+/// Reports a process or cgroup event.
+#[inline(always)]
+pub(crate) fn process<T>(record: &T) {
+    let map = ptr::from_ref(&PROCESS_EVENTS).cast_mut().cast();
+    let data = ptr::from_ref(record).cast_mut().cast();
+    // SAFETY: the map is a ring and `record` is initialised memory of the size given.
+    let flags = unsafe { wake_flags(bpf_ringbuf_query(map, u64::from(BPF_RB_AVAIL_DATA))) };
+    // SAFETY: as above.
+    if unsafe { bpf_ringbuf_output(map, data, size_of::<T>() as u64, flags) } != 0 {
+        count_loss(LossReason::ProcessRingFull);
+    }
+}
+
+#[inline(always)]
+fn write_flow(record: *mut FlowRecord, header: Header, key: &FlowKey, state: &FlowState) {
+    // SAFETY: `record` points to a reserved ring entry of this size and alignment.
+    unsafe {
+        (&raw mut (*record).header).write(header);
+        (&raw mut (*record).key).write(*key);
+        (&raw mut (*record).state).write(*state);
+    }
+}
+
+/// Ordinary reports wait for the daemon's timer unless much waits already: a wake-up costs more than the report.
+#[inline(always)]
+fn flow_wake_flags() -> u64 {
+    let map = ptr::from_ref(&FLOW_EVENTS).cast_mut().cast();
+    // SAFETY: the map is a ring.
+    wake_flags(unsafe { bpf_ringbuf_query(map, u64::from(BPF_RB_AVAIL_DATA)) })
+}
+
+#[inline(always)]
+fn wake_flags(waiting_bytes: u64) -> u64 {
+    if waiting_bytes >= setting!(wake_bytes) { u64::from(BPF_RB_FORCE_WAKEUP) } else { u64::from(BPF_RB_NO_WAKEUP) }
+}

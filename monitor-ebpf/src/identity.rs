@@ -1,0 +1,65 @@
+//! Who acts: read in process context only. In packet context `current` is whatever the interrupt hit.
+
+use aya_ebpf::helpers::{
+    bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
+    generated::{bpf_get_current_cgroup_id, bpf_get_current_task},
+};
+use monitor_common::record::Identity;
+
+use crate::{offset, read::field};
+
+/// The current process's thread group id.
+#[inline(always)]
+pub(crate) fn current_tgid() -> u32 {
+    (bpf_get_current_pid_tgid() >> 32) as u32
+}
+
+/// Fills `identity` with the current process. Fields the kernel's layout does not give stay 0.
+#[inline(always)]
+pub(crate) fn read_current(identity: &mut Identity, network_namespace_cookie: u64) {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    let uid_gid = bpf_get_current_uid_gid();
+    // SAFETY: takes no arguments and has no preconditions.
+    let task = unsafe { bpf_get_current_task() };
+    identity.tgid = (pid_tgid >> 32) as u32;
+    identity.tid = pid_tgid as u32;
+    identity.uid = uid_gid as u32;
+    identity.gid = (uid_gid >> 32) as u32;
+    // SAFETY: takes no arguments and has no preconditions.
+    identity.cgroup_id = unsafe { bpf_get_current_cgroup_id() };
+    identity.network_namespace_cookie = network_namespace_cookie;
+    identity.comm = bpf_get_current_comm().unwrap_or_default();
+    identity.start_boot_ns = process_start(task);
+    let (device, inode) = executable(task);
+    identity.executable_device = device;
+    identity.executable_inode = inode;
+}
+
+/// Start of the process that `task` is a thread of, ns since boot; 0 if not known.
+#[inline(always)]
+pub(crate) fn process_start(task: u64) -> u64 {
+    let leader: u64 = field(task, offset!(task_group_leader)).unwrap_or(0);
+    field(leader, offset!(task_start_boottime)).unwrap_or(0)
+}
+
+/// Device and inode of the file that `task` executes; zeros if not known (a kernel thread has none).
+#[inline(always)]
+fn executable(task: u64) -> (u32, u64) {
+    let inode = executable_inode(executable_file(task));
+    let super_block: u64 = field(inode, offset!(inode_sb)).unwrap_or(0);
+    let device = field(super_block, offset!(super_block_dev)).unwrap_or(0);
+    (device, field(inode, offset!(inode_ino)).unwrap_or(0))
+}
+
+/// `task->mm->exe_file`; 0 if not known.
+#[inline(always)]
+pub(crate) fn executable_file(task: u64) -> u64 {
+    let mm: u64 = field(task, offset!(task_mm)).unwrap_or(0);
+    field(mm, offset!(mm_exe_file)).unwrap_or(0)
+}
+
+/// `file->f_inode`; 0 if not known.
+#[inline(always)]
+pub(crate) fn executable_inode(file: u64) -> u64 {
+    field(file, offset!(file_inode)).unwrap_or(0)
+}

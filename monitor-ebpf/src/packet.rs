@@ -1,0 +1,236 @@
+//! Every packet of a local socket: `cgroup_skb` egress and ingress.
+//!
+//! Kernel functions: `ip_finish_output`, `ip6_finish_output` and `sk_filter_trim_cap`; since 4.10. Here, because both see
+//! the packet with its socket, whatever system call made it: egress before segmentation and fragmentation, ingress after
+//! reassembly. This is packet context, so identities come from socket storage. Missed: packet sockets, and traffic that
+//! is only forwarded.
+
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
+
+use aya_ebpf::{
+    EbpfContext,
+    bindings::{__sk_buff, bpf_sock},
+    helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_boot_ns, bpf_sk_fullsock, bpf_skb_load_bytes},
+    programs::SkBuffContext,
+};
+use monitor_common::{
+    accounting::{report_is_due, tcp_progress, wire_bytes},
+    loss::LossReason,
+    packet::{Headers, PROTOCOL_TCP, PROTOCOL_UDP, Packet, read_headers},
+    record::{FlowKey, FlowState, flow_flag, reason},
+    settings::Settings,
+};
+
+use crate::{
+    emit, flow, setting,
+    storage::{SocketState, own_state, socket_flag},
+};
+
+/// Which way a packet goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// From a local socket.
+    Out,
+    /// To a local socket.
+    In,
+}
+
+struct SkBuffPacket(*mut __sk_buff);
+
+impl Packet for SkBuffPacket {
+    #[inline(always)]
+    fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
+        let mut bytes = [0u8; N];
+        // SAFETY: the helper checks offset and length against the packet and writes `N` bytes or none.
+        let failed = unsafe { bpf_skb_load_bytes(self.0.cast(), offset, bytes.as_mut_ptr().cast(), N as u32) };
+        if failed == 0 { Some(bytes) } else { None }
+    }
+}
+
+/// Accounts one packet.
+#[inline(always)]
+pub(crate) fn seen(ctx: &SkBuffContext, direction: Direction) {
+    let skb = ctx.skb.skb;
+    let Some(sk) = full_socket(skb) else { return };
+    let Some(headers) = read_headers(&SkBuffPacket(skb)) else {
+        emit::count_loss(LossReason::PacketUnreadable);
+        return;
+    };
+    // SAFETY: the context of a packet hook.
+    let (length_bytes, segments) = unsafe { ((*skb).len, (*skb).gso_segs) };
+    let payload_bytes = length_bytes.saturating_sub(headers.header_bytes);
+    // SAFETY: the context of a packet hook.
+    let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
+    // SAFETY: takes no arguments.
+    let now_ns = unsafe { bpf_ktime_get_boot_ns() };
+    let mut key = packet_key(&headers, cookie, direction);
+    let Some(flow) = flow_of(&mut key, sk, &headers, direction, payload_bytes, now_ns) else { return };
+    let moved =
+        account(flow, &headers, direction, payload_bytes, wire_bytes(length_bytes, headers.header_bytes, segments));
+    flow.last_boot_ns = now_ns;
+    if flow.local_port_be == 0 {
+        let (address, port_be) = match direction {
+            Direction::Out => (headers.source, headers.source_port_be),
+            Direction::In => (headers.destination, headers.destination_port_be),
+        };
+        flow.local_address = address;
+        flow.local_port_be = port_be;
+    }
+    if direction == Direction::Out && flow.flags & flow_flag::SENT == 0 && (moved > 0 || key.protocol != PROTOCOL_TCP) {
+        flow.flags |= flow_flag::SENT;
+        flow.first_sent_boot_ns = now_ns;
+        report(&key, flow, reason::FIRST_PAYLOAD, now_ns);
+        return;
+    }
+    if direction == Direction::In && moved > 0 {
+        flow.flags |= flow_flag::RECEIVED;
+    }
+    let settings = Settings {
+        report_interval_ns: setting!(report_interval_ns),
+        report_bytes: setting!(report_bytes),
+        ..Settings::DEFAULT
+    };
+    let total = flow.payload_out_bytes + flow.payload_in_bytes;
+    if moved > 0 && report_is_due(&settings, now_ns, flow.reported_boot_ns, total, flow.reported_bytes) {
+        report(&key, flow, reason::PROGRESS, now_ns);
+    }
+}
+
+#[inline(always)]
+fn report(key: &FlowKey, flow: &mut FlowState, why: u16, now_ns: u64) {
+    flow.reported_boot_ns = now_ns;
+    flow.reported_bytes = flow.payload_out_bytes + flow.payload_in_bytes;
+    emit::flow(key, flow, why, now_ns);
+}
+
+/// The flow that a packet belongs to; `key` becomes that flow's key. Opened here only when this host sends on a socket
+/// whose connect or addressed send was not seen: what arrives unasked opens nothing, or strangers could fill the table.
+#[inline(always)]
+fn flow_of<'a>(
+    key: &mut FlowKey,
+    sk: *mut bpf_sock,
+    headers: &Headers,
+    direction: Direction,
+    payload_bytes: u32,
+    now_ns: u64,
+) -> Option<&'a mut FlowState> {
+    if let Some(flow) = flow::find(key) {
+        return Some(flow);
+    }
+    let opens = direction == Direction::Out && (payload_bytes > 0 || headers.protocol == PROTOCOL_UDP);
+    let state = if opens { own_state(sk, key.socket_cookie)? } else { crate::maps::SOCKETS.get(sk)? };
+    if let Some(flow) = translated(key, state, headers, direction) {
+        return Some(flow);
+    }
+    if !opens {
+        return None;
+    }
+    let mut flags = 0;
+    if state.flags & socket_flag::CREATED_ONLY != 0 {
+        flags |= flow_flag::IDENTITY_FROM_CREATION;
+    }
+    if headers.protocol == PROTOCOL_TCP || state.identity.tgid == 0 {
+        flags |= flow_flag::MIDSTREAM;
+    } else {
+        flags |= flow_flag::ATTEMPTED;
+    }
+    let connector = if state.identity.tgid == 0 { None } else { Some(&state.identity) };
+    let flow = flow::open(key, connector, flags, now_ns, 0)?;
+    state.open_flows += 1;
+    state.flow = *key;
+    Some(flow)
+}
+
+/// The flow that the socket asked for, when the network sends its packets to another address (destination NAT).
+#[inline(always)]
+fn translated<'a>(
+    key: &mut FlowKey,
+    state: &SocketState,
+    headers: &Headers,
+    direction: Direction,
+) -> Option<&'a mut FlowState> {
+    if state.cookie != key.socket_cookie || state.flow.socket_cookie == 0 || state.flow.protocol != headers.protocol {
+        return None;
+    }
+    let flow = flow::find(&state.flow)?;
+    if direction == Direction::Out {
+        flow.translated_address = headers.destination;
+        flow.translated_port_be = headers.destination_port_be;
+        flow.flags |= flow_flag::TRANSLATED;
+    }
+    *key = state.flow;
+    Some(flow)
+}
+
+/// Adds a packet to its flow's counters and says how many payload bytes it moved. Additions are atomic, because both
+/// directions, and several threads of one datagram socket, run on different CPUs at once.
+#[inline(always)]
+fn account(flow: &mut FlowState, headers: &Headers, direction: Direction, payload_bytes: u32, wire: u64) -> u32 {
+    let tcp = headers.protocol == PROTOCOL_TCP;
+    match direction {
+        Direction::Out => {
+            let mut moved = payload_bytes;
+            if tcp {
+                let known = flow.flags & flow_flag::SENT_HIGH_KNOWN != 0;
+                let high = if known { Some(flow.tcp_sent_high) } else { None };
+                (flow.tcp_sent_high, moved) =
+                    tcp_progress(high, headers.tcp_sequence, headers.tcp_flags, payload_bytes);
+                flow.flags |= flow_flag::SENT_HIGH_KNOWN;
+            }
+            add(&mut flow.payload_out_bytes, u64::from(moved));
+            add(&mut flow.wire_out_bytes, wire);
+            add(&mut flow.packets_out, 1);
+            moved
+        }
+        Direction::In => {
+            let mut moved = payload_bytes;
+            if tcp {
+                let known = flow.flags & flow_flag::RECEIVED_HIGH_KNOWN != 0;
+                let high = if known { Some(flow.tcp_received_high) } else { None };
+                (flow.tcp_received_high, moved) =
+                    tcp_progress(high, headers.tcp_sequence, headers.tcp_flags, payload_bytes);
+                flow.flags |= flow_flag::RECEIVED_HIGH_KNOWN;
+            }
+            add(&mut flow.payload_in_bytes, u64::from(moved));
+            add(&mut flow.wire_in_bytes, wire);
+            add(&mut flow.packets_in, 1);
+            moved
+        }
+    }
+}
+
+/// Adds to a counter that other CPUs add to as well.
+#[inline(always)]
+pub(crate) fn add(counter: &mut u64, amount: u64) {
+    // SAFETY: an aligned u64 in a map element; every writer uses this function. The result is not used, so that the
+    // compiler emits the plain atomic addition that kernels before 5.12 know.
+    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, amount) };
+}
+
+#[inline(always)]
+fn packet_key(headers: &Headers, cookie: u64, direction: Direction) -> FlowKey {
+    let (remote_address, remote_port_be) = match direction {
+        Direction::Out => (headers.destination, headers.destination_port_be),
+        Direction::In => (headers.source, headers.source_port_be),
+    };
+    FlowKey {
+        socket_cookie: cookie,
+        remote_address,
+        remote_port_be,
+        protocol: headers.protocol,
+        family: headers.family,
+        padding: 0,
+    }
+}
+
+#[inline(always)]
+fn full_socket(skb: *mut __sk_buff) -> Option<*mut bpf_sock> {
+    // SAFETY: the context of a packet hook.
+    let sk = unsafe { (*skb).__bindgen_anon_2.sk };
+    if sk.is_null() {
+        return None;
+    }
+    // SAFETY: a socket from the context, checked to be there.
+    let full = unsafe { bpf_sk_fullsock(sk) };
+    if full.is_null() { None } else { Some(full) }
+}

@@ -1,0 +1,32 @@
+//! Reading kernel memory at offsets that the daemon took from the running kernel's BTF.
+
+use aya_ebpf::helpers::bpf_probe_read_kernel;
+use monitor_common::offsets::UNKNOWN;
+
+/// A read-only setting, read from the loaded object and not from what the compiler saw.
+#[macro_export]
+macro_rules! setting {
+    ($field:ident) => {
+        // SAFETY: a field of an initialised static.
+        unsafe { ::core::ptr::read_volatile(&raw const $crate::maps::SETTINGS.$field) }
+    };
+}
+
+/// An offset, read from the loaded object and not from what the compiler saw.
+#[macro_export]
+macro_rules! offset {
+    ($field:ident) => {
+        // SAFETY: a field of an initialised static.
+        unsafe { ::core::ptr::read_volatile(&raw const $crate::maps::OFFSETS.$field) }
+    };
+}
+
+/// The value of type `T` at `base + offset`; `None` if the offset is not known or the address cannot be read.
+#[inline(always)]
+pub(crate) fn field<T: Copy>(base: u64, offset: u32) -> Option<T> {
+    if base == 0 || offset == UNKNOWN {
+        return None;
+    }
+    // SAFETY: `bpf_probe_read_kernel` bears any address and reports the ones that cannot be read.
+    unsafe { bpf_probe_read_kernel((base + u64::from(offset)) as *const T) }.ok()
+}

@@ -1,0 +1,161 @@
+//! TCP's own milestones: the socket-operations program.
+//!
+//! Kernel functions: `tcp_connect`, `tcp_finish_connect`, `tcp_rcv_state_process` and `tcp_set_state`; the state callback
+//! since 4.16. Here, because it is the one place that tells the end of a handshake and the true end of a connection
+//! without a typed program. It runs in packet context: identities come from socket storage. Missed: connections older
+//! than the programs, whose callbacks nobody asked for.
+
+use aya_ebpf::{
+    EbpfContext,
+    bindings::{
+        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB,
+        BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_TCP_CLOSE, BPF_TCP_SYN_SENT, bpf_sock,
+    },
+    helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_boot_ns, bpf_sock_ops_cb_flags_set},
+    programs::SockOpsContext,
+};
+use monitor_common::{
+    packet::{PROTOCOL_TCP, is_mapped, mapped},
+    record::{FAMILY_IPV4, FAMILY_IPV6, FlowKey, flow_flag, reason},
+};
+
+use crate::{
+    emit, flow,
+    maps::SOCKETS,
+    storage::{own_state, socket_flag},
+};
+
+const AF_INET: u32 = 2;
+
+/// TCP reached a milestone.
+#[inline(always)]
+pub(crate) fn changed(ctx: &SockOpsContext) {
+    match ctx.op() {
+        BPF_SOCK_OPS_TCP_CONNECT_CB => watch_end(ctx),
+        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB => established(ctx),
+        BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => accepted(ctx),
+        BPF_SOCK_OPS_STATE_CB => ended(ctx),
+        _ => {}
+    }
+}
+
+/// A connection attempt starts: ask to be told of its end.
+#[inline(always)]
+fn watch_end(ctx: &SockOpsContext) {
+    // SAFETY: the context of a socket-operations hook.
+    if unsafe { bpf_sock_ops_cb_flags_set(ctx.ops, BPF_SOCK_OPS_STATE_CB_FLAG as i32) } != 0 {
+        return;
+    }
+    let Some(sk) = socket(ctx) else { return };
+    if let Some(state) = SOCKETS.get(sk) {
+        state.flags |= socket_flag::END_BY_STATE;
+        if let Some(flow) = flow::find(&state.flow) {
+            flow.flags |= flow_flag::END_BY_STATE;
+        }
+    }
+}
+
+/// The handshake of an outgoing connection is done.
+#[inline(always)]
+fn established(ctx: &SockOpsContext) {
+    let Some(sk) = socket(ctx) else { return };
+    let Some(state) = SOCKETS.get(sk) else { return };
+    let Some(flow) = flow::find(&state.flow) else { return };
+    // SAFETY: takes no arguments.
+    let now_ns = unsafe { bpf_ktime_get_boot_ns() };
+    flow.flags |= flow_flag::ESTABLISHED;
+    flow.established_boot_ns = now_ns;
+    if flow.flags & flow_flag::FLAGGED != 0 {
+        emit::flow(&state.flow, flow, reason::ESTABLISHED, now_ns);
+    }
+}
+
+/// The handshake of an incoming connection is done.
+#[inline(always)]
+fn accepted(ctx: &SockOpsContext) {
+    let Some(sk) = socket(ctx) else { return };
+    // SAFETY: the context of a socket-operations hook.
+    let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
+    let Some(state) = own_state(sk, cookie) else { return };
+    // SAFETY: as above.
+    if unsafe { bpf_sock_ops_cb_flags_set(ctx.ops, BPF_SOCK_OPS_STATE_CB_FLAG as i32) } == 0 {
+        state.flags |= socket_flag::END_BY_STATE;
+    }
+    // SAFETY: takes no arguments.
+    let now_ns = unsafe { bpf_ktime_get_boot_ns() };
+    let key = remote(ctx, cookie);
+    let flags = flow_flag::INBOUND | flow_flag::ESTABLISHED | flow_flag::IDENTITY_FROM_LISTENER;
+    let connector = if state.identity.tgid == 0 { None } else { Some(&state.identity) };
+    if let Some(flow) = flow::open(&key, connector, flags, now_ns, 0) {
+        flow.established_boot_ns = now_ns;
+        if state.flags & socket_flag::END_BY_STATE != 0 {
+            flow.flags |= flow_flag::END_BY_STATE;
+        }
+        emit::flow(&key, flow, reason::ESTABLISHED, now_ns);
+        state.open_flows += 1;
+    }
+    state.flow = key;
+}
+
+/// A connection changed its state; only its end matters here.
+#[inline(always)]
+fn ended(ctx: &SockOpsContext) {
+    if ctx.arg(1) != BPF_TCP_CLOSE {
+        return;
+    }
+    let Some(sk) = socket(ctx) else { return };
+    let Some(state) = SOCKETS.get(sk) else { return };
+    let Some(flow) = flow::find(&state.flow) else { return };
+    // SAFETY: takes no arguments.
+    let now_ns = unsafe { bpf_ktime_get_boot_ns() };
+    if ctx.arg(0) == BPF_TCP_SYN_SENT && flow.flags & flow_flag::ESTABLISHED == 0 {
+        flow.flags |= flow_flag::FAILED;
+    }
+    flow::close(&state.flow, flow, now_ns);
+    state.open_flows = state.open_flows.saturating_sub(1);
+    state.flow.socket_cookie = 0;
+}
+
+#[inline(always)]
+fn socket(ctx: &SockOpsContext) -> Option<*mut bpf_sock> {
+    // SAFETY: the context of a socket-operations hook; the verifier checks the access.
+    let sk = unsafe { (*ctx.ops).__bindgen_anon_2.sk };
+    if sk.is_null() { None } else { Some(sk) }
+}
+
+/// The remote end of an established connection, as a flow key.
+#[inline(always)]
+fn remote(ctx: &SockOpsContext, cookie: u64) -> FlowKey {
+    let mut key = FlowKey {
+        socket_cookie: cookie,
+        remote_address: [0; 16],
+        // The context holds the port in network order in the upper half (include/uapi/linux/bpf.h).
+        remote_port_be: remote_port_be(ctx.remote_port()),
+        protocol: PROTOCOL_TCP,
+        family: FAMILY_IPV4,
+        padding: 0,
+    };
+    if ctx.family() == AF_INET {
+        key.remote_address = mapped(ctx.remote_ip4().to_ne_bytes());
+        return key;
+    }
+    // SAFETY: as above; four separate loads, because the context allows no others.
+    let words = unsafe {
+        [
+            (&raw const (*ctx.ops).remote_ip6[0]).read_volatile(),
+            (&raw const (*ctx.ops).remote_ip6[1]).read_volatile(),
+            (&raw const (*ctx.ops).remote_ip6[2]).read_volatile(),
+            (&raw const (*ctx.ops).remote_ip6[3]).read_volatile(),
+        ]
+    };
+    // SAFETY: sixteen initialised bytes.
+    key.remote_address = unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(words) };
+    key.family = if is_mapped(&key.remote_address) { FAMILY_IPV4 } else { FAMILY_IPV6 };
+    key
+}
+
+/// `remote_port` is the 16-bit network-order port shifted into the upper half on little-endian hosts.
+#[inline(always)]
+fn remote_port_be(remote_port: u32) -> u16 {
+    (remote_port >> 16) as u16
+}

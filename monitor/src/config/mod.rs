@@ -1,0 +1,76 @@
+//! The configuration file: the settings of every stage, read once and validated once.
+//!
+//! Each stage owns its settings and their rules; this module puts them side by side, finds the file, and turns
+//! whatever is wrong with it into a message that names the line, the key and what to write instead.
+
+mod invalid;
+mod reference;
+mod source;
+
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use invalid::{Invalid, Problem};
+pub use reference::{default_toml, json_schema, reference_markdown};
+
+use crate::{control, kernel};
+
+/// Where the configuration is looked for unless the command line names a file.
+pub const DEFAULT_PATH: &str = "/etc/egresswatch/config.toml";
+
+/// The whole configuration.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The kernel programs, their tables and rings.
+    pub kernel: kernel::Config,
+    /// The socket through which a running daemon answers `egresswatch flows`.
+    pub control: control::Config,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("cannot read the configuration file {}: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file says something that is no configuration.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+}
+
+impl Config {
+    /// Reads the configuration: `path` if one is given, which then must exist, else [`DEFAULT_PATH`], else defaults.
+    ///
+    /// Also returns the file that was read.
+    pub fn load(path: Option<&Path>) -> Result<(Self, Option<PathBuf>), Error> {
+        Self::load_or_default(path, Path::new(DEFAULT_PATH))
+    }
+
+    fn load_or_default(path: Option<&Path>, default_path: &Path) -> Result<(Self, Option<PathBuf>), Error> {
+        let file = path.unwrap_or(default_path);
+        match std::fs::read_to_string(file) {
+            Ok(text) => Ok((Self::parse(&text, &file.display().to_string())?, Some(file.to_owned()))),
+            Err(error) if path.is_none() && error.kind() == std::io::ErrorKind::NotFound => Ok((Self::default(), None)),
+            Err(source) => Err(Error::Unreadable { path: file.to_owned(), source }),
+        }
+    }
+
+    /// Reads the configuration from `text`; `origin` names it in messages.
+    ///
+    /// # Errors
+    /// Everything that is wrong, not only the first thing.
+    pub fn parse(text: &str, origin: &str) -> Result<Self, Invalid> {
+        source::read(text).map_err(|problems| Invalid::new(origin, problems))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,98 @@
+//! From TOML text to settings, or to everything that is wrong with the text.
+
+use std::ops::Range;
+
+use serde::Deserialize;
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::{Config, invalid::Problem};
+
+/// A file with more mistakes than this is another file.
+const PROBLEMS_MAX: usize = 20;
+
+/// One step to a value: the key in its table.
+type KeyPath = Vec<String>;
+
+/// Reads the settings.
+///
+/// A value that is refused is noted, taken out of the document and the rest is read again, so that one run tells about
+/// every mistake.
+pub(super) fn read(text: &str) -> Result<Config, Vec<Problem>> {
+    let (mut document, syntax_errors) = DeTable::parse_recoverable(text);
+    if !syntax_errors.is_empty() {
+        let problem = |error: &toml::de::Error| Problem::syntax(text, error.span(), error.message());
+        return Err(syntax_errors.iter().take(PROBLEMS_MAX).map(problem).collect());
+    }
+    let mut problems: Vec<Problem> = Vec::new();
+    loop {
+        let error = match Config::deserialize(toml::de::Deserializer::from(document.clone())) {
+            Ok(config) if problems.is_empty() => return Ok(config),
+            Ok(_) => break,
+            Err(error) => error,
+        };
+        let span = error.span();
+        let place = span.as_ref().and_then(|span| locate(document.get_ref(), span));
+        problems.push(Problem::value(text, place.as_deref(), span, error.message()));
+        let Some(place) = place else { break };
+        if problems.len() == PROBLEMS_MAX || !remove(document.get_mut(), &place) {
+            break;
+        }
+    }
+    problems.sort_by_key(|problem| (problem.line, problem.column));
+    Err(problems)
+}
+
+/// The innermost entry whose key or value holds `span`.
+///
+/// A table's own span is only its header, so every table is searched, whatever its span.
+fn locate(table: &DeTable<'_>, span: &Range<usize>) -> Option<KeyPath> {
+    table.iter().find_map(|(key, value)| {
+        let deeper = match value.get_ref() {
+            DeValue::Table(inner) => locate(inner, span),
+            DeValue::Array(items) => items.iter().find_map(|item| match item.get_ref() {
+                DeValue::Table(inner) => locate(inner, span),
+                _ => None,
+            }),
+            _ => None,
+        };
+        let here = || {
+            (holds(&key.span(), span) || holds(&value.span(), span) || holds_an_item(value, span)).then(KeyPath::new)
+        };
+        let mut path = deeper.or_else(here)?;
+        path.insert(0, key.get_ref().to_string());
+        Some(path)
+    })
+}
+
+fn holds(outer: &Range<usize>, inner: &Range<usize>) -> bool {
+    outer.start <= inner.start && inner.end <= outer.end
+}
+
+/// Arrays of tables have no span of their own.
+fn holds_an_item(value: &Spanned<DeValue<'_>>, span: &Range<usize>) -> bool {
+    value.get_ref().as_array().is_some_and(|items| items.iter().any(|item| holds(&item.span(), span)))
+}
+
+/// Takes the entry at `path` out; of an array of tables, out of every table. `false` if there was none.
+fn remove(table: &mut DeTable<'_>, path: &[String]) -> bool {
+    let Some((first, rest)) = path.split_first() else { return false };
+    if rest.is_empty() {
+        return table.remove(first.as_str()).is_some();
+    }
+    match table.get_mut(first.as_str()).map(Spanned::get_mut) {
+        Some(DeValue::Table(inner)) => remove(inner, rest),
+        Some(DeValue::Array(items)) => {
+            let mut removed = false;
+            for item in items.iter_mut() {
+                if let DeValue::Table(inner) = item.get_mut() {
+                    removed |= remove(inner, rest);
+                }
+            }
+            removed
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,366 @@
+//! Bytes from the kernel side to [`Event`]s. Pure and total: any bytes give an event or an error that says what was wrong.
+//!
+//! The only place that knows both vocabularies, the wire records of `monitor_common::record` and the domain types.
+
+use std::{
+    ffi::OsStr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::unix::ffi::OsStrExt as _,
+    path::PathBuf,
+};
+
+use bytes::Buf;
+use monitor_common::{
+    packet::{is_mapped, mapped},
+    record::{self, FAMILY_IPV4, FAMILY_IPV6, exec_flag, flow_flag, kind, reason},
+};
+
+use crate::event::{
+    BootTime, CgroupCreated, Event, Exec, FileId, Flow, FlowCounters, FlowFacts, FlowKey, Fork, Identity, ProcessKey,
+    Protocol, ReportReason,
+};
+
+/// Why bytes from the kernel side are not an event. The object and the daemon are built together, so any of these means
+/// that they do not belong to each other, or that memory was damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// Shorter than the record its kind calls for, or than a header.
+    #[error("a kernel record of {got} bytes is shorter than the {need} bytes of its kind; {REBUILD}")]
+    Short {
+        /// Bytes there are.
+        got: usize,
+        /// Bytes there should be.
+        need: usize,
+    },
+    /// The header's size is not the size of its kind.
+    #[error("a kernel record of kind {kind} says it has {size} bytes, not {need}; {REBUILD}")]
+    Size {
+        /// The kind.
+        kind: u16,
+        /// What the header says.
+        size: u32,
+        /// What the kind calls for.
+        need: usize,
+    },
+    /// No such kind.
+    #[error("a kernel record is of the unknown kind {0}; {REBUILD}")]
+    Kind(u16),
+    /// No such reason.
+    #[error("a kernel flow record gives the unknown reason {0}; {REBUILD}")]
+    Reason(u16),
+    /// Neither IPv4 nor IPv6.
+    #[error("a kernel flow record is of the unknown address family {0}; {REBUILD}")]
+    Family(u8),
+    /// A length beyond its array.
+    #[error("a kernel record uses {length} bytes of a field of {capacity}; {REBUILD}")]
+    Length {
+        /// What the record says.
+        length: usize,
+        /// What there is.
+        capacity: usize,
+    },
+}
+
+const REBUILD: &str = "rebuild the kernel object with `cargo xtask ebpf`";
+
+/// Turns one record into an event.
+pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
+    let mut buffer = bytes;
+    let need = size_of::<record::Header>();
+    if buffer.remaining() < need {
+        return Err(DecodeError::Short { got: bytes.len(), need });
+    }
+    let kind = buffer.get_u16_ne();
+    let reason = buffer.get_u16_ne();
+    let size = buffer.get_u32_ne();
+    let at = BootTime(buffer.get_u64_ne());
+    let need = match kind {
+        kind::FLOW => size_of::<record::FlowRecord>(),
+        kind::SOCKET_RELEASED => size_of::<record::SocketReleasedRecord>(),
+        kind::EXEC => size_of::<record::ExecRecord>(),
+        kind::FORK => size_of::<record::ForkRecord>(),
+        kind::EXIT => size_of::<record::ExitRecord>(),
+        kind::CGROUP => size_of::<record::CgroupRecord>(),
+        other => return Err(DecodeError::Kind(other)),
+    };
+    if size as usize != need {
+        return Err(DecodeError::Size { kind, size, need });
+    }
+    if bytes.len() < need {
+        return Err(DecodeError::Short { got: bytes.len(), need });
+    }
+    // From here on the buffer holds the whole record: the fixed-size reads below cannot run short.
+    Ok(match kind {
+        kind::FLOW => Event::Flow(Box::new(read_flow(&mut buffer, reason, at)?)),
+        kind::SOCKET_RELEASED => Event::SocketReleased { socket_cookie: buffer.get_u64_ne(), at },
+        kind::EXEC => Event::Exec(Box::new(read_exec(&mut buffer, at)?)),
+        kind::FORK => Event::Fork(read_fork(&mut buffer, at)),
+        kind::EXIT => {
+            let start_boot_ns = buffer.get_u64_ne();
+            Event::Exit { process: ProcessKey::from_start_ns(buffer.get_u32_ne(), start_boot_ns), at }
+        }
+        _ => Event::CgroupCreated(read_cgroup(&mut buffer, at)?),
+    })
+}
+
+/// The flow that an entry of the kernel's flow table stands for, as of `at`.
+pub fn flow_of_entry(key: &record::FlowKey, state: &record::FlowState, at: BootTime) -> Result<Flow, DecodeError> {
+    flow_of(key, state, ReportReason::Read, at)
+}
+
+/// The table key of a flow.
+#[must_use]
+pub fn table_key(key: &FlowKey) -> record::FlowKey {
+    let (remote_address, family) = match key.remote.ip() {
+        IpAddr::V4(address) => (mapped(address.octets()), FAMILY_IPV4),
+        IpAddr::V6(address) => (address.octets(), FAMILY_IPV6),
+    };
+    record::FlowKey {
+        socket_cookie: key.socket_cookie,
+        remote_address,
+        remote_port_be: key.remote.port().to_be(),
+        protocol: key.protocol.number(),
+        family,
+        padding: 0,
+    }
+}
+
+/// The flow that a table key stands for.
+pub fn flow_key(key: &record::FlowKey) -> Result<FlowKey, DecodeError> {
+    if key.family != FAMILY_IPV4 && key.family != FAMILY_IPV6 {
+        return Err(DecodeError::Family(key.family));
+    }
+    Ok(FlowKey {
+        socket_cookie: key.socket_cookie,
+        protocol: Protocol::from_number(key.protocol),
+        remote: socket_address(key.remote_address, key.remote_port_be),
+    })
+}
+
+fn read_flow(buffer: &mut &[u8], why: u16, at: BootTime) -> Result<Flow, DecodeError> {
+    let key = record::FlowKey {
+        socket_cookie: buffer.get_u64_ne(),
+        remote_address: take(buffer),
+        remote_port_be: buffer.get_u16_ne(),
+        protocol: buffer.get_u8(),
+        family: buffer.get_u8(),
+        padding: buffer.get_u32_ne(),
+    };
+    let state = record::FlowState {
+        connector: read_identity_record(buffer),
+        sender: read_identity_record(buffer),
+        local_address: take(buffer),
+        translated_address: take(buffer),
+        local_port_be: buffer.get_u16_ne(),
+        translated_port_be: buffer.get_u16_ne(),
+        flags: buffer.get_u32_ne(),
+        first_boot_ns: buffer.get_u64_ne(),
+        established_boot_ns: buffer.get_u64_ne(),
+        first_sent_boot_ns: buffer.get_u64_ne(),
+        last_boot_ns: buffer.get_u64_ne(),
+        reported_boot_ns: buffer.get_u64_ne(),
+        reported_bytes: buffer.get_u64_ne(),
+        payload_out_bytes: buffer.get_u64_ne(),
+        payload_in_bytes: buffer.get_u64_ne(),
+        wire_out_bytes: buffer.get_u64_ne(),
+        wire_in_bytes: buffer.get_u64_ne(),
+        packets_out: buffer.get_u64_ne(),
+        packets_in: buffer.get_u64_ne(),
+        queued_out_bytes: buffer.get_u64_ne(),
+        queued_in_bytes: buffer.get_u64_ne(),
+        tcp_sent_high: buffer.get_u32_ne(),
+        tcp_received_high: buffer.get_u32_ne(),
+    };
+    let why = match why {
+        reason::ATTEMPT => ReportReason::Attempt,
+        reason::ESTABLISHED => ReportReason::Established,
+        reason::FIRST_PAYLOAD => ReportReason::FirstPayload,
+        reason::PROGRESS => ReportReason::Progress,
+        reason::CLOSED => ReportReason::Closed,
+        reason::SENDER => ReportReason::Sender,
+        other => return Err(DecodeError::Reason(other)),
+    };
+    flow_of(&key, &state, why, at)
+}
+
+fn flow_of(
+    key: &record::FlowKey,
+    state: &record::FlowState,
+    reason: ReportReason,
+    at: BootTime,
+) -> Result<Flow, DecodeError> {
+    let has = |flag: u32| state.flags & flag != 0;
+    let local = socket_address(state.local_address, state.local_port_be);
+    Ok(Flow {
+        key: flow_key(key)?,
+        reason,
+        at,
+        connector: identity(&state.connector),
+        sender: identity(&state.sender),
+        local: (state.local_address != [0; 16]).then_some(local),
+        translated: has(flow_flag::TRANSLATED)
+            .then(|| socket_address(state.translated_address, state.translated_port_be)),
+        facts: FlowFacts {
+            attempted: has(flow_flag::ATTEMPTED),
+            established: has(flow_flag::ESTABLISHED),
+            failed: has(flow_flag::FAILED),
+            sent: has(flow_flag::SENT),
+            received: has(flow_flag::RECEIVED),
+            closed: has(flow_flag::CLOSED),
+            released: has(flow_flag::RELEASED),
+            flagged: has(flow_flag::FLAGGED),
+            inbound: has(flow_flag::INBOUND),
+            midstream: has(flow_flag::MIDSTREAM),
+            untracked: has(flow_flag::UNTRACKED),
+            identity_from_creation: has(flow_flag::IDENTITY_FROM_CREATION),
+            identity_from_listener: has(flow_flag::IDENTITY_FROM_LISTENER),
+        },
+        counters: FlowCounters {
+            payload_out_bytes: state.payload_out_bytes,
+            payload_in_bytes: state.payload_in_bytes,
+            wire_out_bytes: state.wire_out_bytes,
+            wire_in_bytes: state.wire_in_bytes,
+            packets_out: state.packets_out,
+            packets_in: state.packets_in,
+            queued_out_bytes: has(flow_flag::QUEUED_KNOWN).then_some(state.queued_out_bytes),
+            queued_in_bytes: has(flow_flag::QUEUED_KNOWN).then_some(state.queued_in_bytes),
+        },
+        first_at: BootTime(state.first_boot_ns),
+        established_at: time(state.established_boot_ns),
+        first_sent_at: time(state.first_sent_boot_ns),
+        last_at: BootTime(state.last_boot_ns),
+    })
+}
+
+fn read_exec(buffer: &mut &[u8], at: BootTime) -> Result<Exec, DecodeError> {
+    let acting = read_identity_record(buffer);
+    let parent_tgid = buffer.get_u32_ne();
+    let path_bytes = usize::from(buffer.get_u16_ne());
+    let argument_bytes = usize::from(buffer.get_u16_ne());
+    let flags = buffer.get_u32_ne();
+    buffer.advance(4);
+    let path: [u8; record::PATH_BYTES] = take(buffer);
+    let arguments: [u8; record::ARGUMENT_BYTES] = take(buffer);
+    let path = used(&path, path_bytes)?;
+    let arguments = used(&arguments, argument_bytes)?;
+    let truncated = flags & exec_flag::ARGUMENTS_TRUNCATED != 0;
+    Ok(Exec {
+        identity: identity(&acting).unwrap_or_else(|| identity_of(&acting)),
+        parent_pid: (parent_tgid != 0).then_some(parent_tgid),
+        path: path_of_components(path),
+        path_truncated: flags & exec_flag::PATH_TRUNCATED != 0,
+        unlinked: flags & exec_flag::UNLINKED != 0,
+        arguments: split_arguments(arguments),
+        arguments_truncated: truncated,
+        at,
+    })
+}
+
+fn read_fork(buffer: &mut &[u8], at: BootTime) -> Fork {
+    let parent_start_boot_ns = buffer.get_u64_ne();
+    let child_start_boot_ns = buffer.get_u64_ne();
+    let parent_tgid = buffer.get_u32_ne();
+    let child_tgid = buffer.get_u32_ne();
+    Fork {
+        parent: ProcessKey::from_start_ns(parent_tgid, parent_start_boot_ns),
+        child: ProcessKey::from_start_ns(child_tgid, child_start_boot_ns),
+        at,
+    }
+}
+
+fn read_cgroup(buffer: &mut &[u8], at: BootTime) -> Result<CgroupCreated, DecodeError> {
+    let cgroup_id = buffer.get_u64_ne();
+    let path_bytes = buffer.get_u32_ne() as usize;
+    let hierarchy_id = buffer.get_u32_ne();
+    let path: [u8; record::CGROUP_PATH_BYTES] = take(buffer);
+    let path = PathBuf::from(OsStr::from_bytes(used(&path, path_bytes)?));
+    Ok(CgroupCreated { cgroup_id, hierarchy_id, path, at })
+}
+
+fn read_identity_record(buffer: &mut &[u8]) -> record::Identity {
+    record::Identity {
+        start_boot_ns: buffer.get_u64_ne(),
+        executable_inode: buffer.get_u64_ne(),
+        cgroup_id: buffer.get_u64_ne(),
+        network_namespace_cookie: buffer.get_u64_ne(),
+        executable_device: buffer.get_u32_ne(),
+        tgid: buffer.get_u32_ne(),
+        tid: buffer.get_u32_ne(),
+        uid: buffer.get_u32_ne(),
+        gid: buffer.get_u32_ne(),
+        padding: buffer.get_u32_ne(),
+        comm: take(buffer),
+    }
+}
+
+fn identity(identity: &record::Identity) -> Option<Identity> {
+    (identity.tgid != 0).then(|| identity_of(identity))
+}
+
+fn identity_of(identity: &record::Identity) -> Identity {
+    let cookie = identity.network_namespace_cookie;
+    Identity {
+        process: ProcessKey::from_start_ns(identity.tgid, identity.start_boot_ns),
+        thread_id: identity.tid,
+        user_id: identity.uid,
+        group_id: identity.gid,
+        cgroup_id: identity.cgroup_id,
+        network_namespace_cookie: (cookie != 0).then_some(cookie),
+        executable: (identity.executable_inode != 0)
+            .then_some(FileId { device: identity.executable_device, inode: identity.executable_inode }),
+        comm: String::from_utf8_lossy(until_nul(&identity.comm)).into_owned(),
+    }
+}
+
+/// The kernel writes a path's components from the leaf up, each ended by NUL.
+fn path_of_components(bytes: &[u8]) -> Option<PathBuf> {
+    let bytes = bytes.strip_suffix(b"\0").unwrap_or(bytes);
+    if bytes.is_empty() {
+        return None;
+    }
+    let mut path = Vec::with_capacity(bytes.len() + 1);
+    for component in bytes.split(|byte| *byte == 0).rev() {
+        path.push(b'/');
+        path.extend_from_slice(component);
+    }
+    Some(PathBuf::from(OsStr::from_bytes(&path)))
+}
+
+fn split_arguments(bytes: &[u8]) -> Vec<String> {
+    if bytes.is_empty() {
+        return Vec::new();
+    }
+    let bytes = bytes.strip_suffix(b"\0").unwrap_or(bytes);
+    bytes.split(|byte| *byte == 0).map(|argument| String::from_utf8_lossy(argument).into_owned()).collect()
+}
+
+fn used(bytes: &[u8], length: usize) -> Result<&[u8], DecodeError> {
+    bytes.get(..length).ok_or(DecodeError::Length { length, capacity: bytes.len() })
+}
+
+fn until_nul(bytes: &[u8]) -> &[u8] {
+    bytes.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+fn take<const N: usize>(buffer: &mut &[u8]) -> [u8; N] {
+    let mut bytes = [0; N];
+    buffer.copy_to_slice(&mut bytes);
+    bytes
+}
+
+fn time(boot_ns: u64) -> Option<BootTime> {
+    (boot_ns != 0).then_some(BootTime(boot_ns))
+}
+
+fn socket_address(address: [u8; 16], port_be: u16) -> SocketAddr {
+    let ip = if is_mapped(&address) {
+        let [.., a, b, c, d] = address;
+        IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+    } else {
+        IpAddr::V6(Ipv6Addr::from(address))
+    };
+    SocketAddr::new(ip, u16::from_be(port_be))
+}
+
+#[cfg(test)]
+mod tests;

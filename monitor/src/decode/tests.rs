@@ -1,0 +1,180 @@
+use std::path::Path;
+
+use monitor_common::record::{
+    ARGUMENT_BYTES, CGROUP_PATH_BYTES, CgroupRecord, ExecRecord, FlowRecord, ForkRecord, Header, PATH_BYTES,
+};
+use proptest::prelude::*;
+
+use super::*;
+
+/// The bytes of a record, as a ring hands them over.
+fn bytes_of<T: Copy>(record: &T) -> Vec<u8> {
+    // SAFETY: the records have no hidden padding (their layout is asserted where they are defined).
+    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(record).cast::<u8>(), size_of::<T>()) }.to_vec()
+}
+
+fn header<T>(kind: u16, reason: u16) -> Header {
+    Header { kind, reason, size_bytes: size_of::<T>() as u32, boot_ns: 77 }
+}
+
+fn who(tgid: u32) -> record::Identity {
+    let mut comm = [0; 16];
+    comm[..4].copy_from_slice(b"curl");
+    record::Identity {
+        start_boot_ns: 123_456_789_000,
+        executable_inode: 99,
+        executable_device: 8 << 20 | 1,
+        cgroup_id: 5,
+        network_namespace_cookie: 1,
+        tgid,
+        tid: tgid + 1,
+        uid: 1000,
+        gid: 100,
+        padding: 0,
+        comm,
+    }
+}
+
+fn flow_record() -> FlowRecord {
+    FlowRecord {
+        header: header::<FlowRecord>(kind::FLOW, reason::FIRST_PAYLOAD),
+        key: record::FlowKey {
+            socket_cookie: 4242,
+            remote_address: mapped([120, 232, 0, 1]),
+            remote_port_be: 443u16.to_be(),
+            protocol: 6,
+            family: FAMILY_IPV4,
+            padding: 0,
+        },
+        state: record::FlowState {
+            connector: who(10),
+            local_address: mapped([10, 0, 0, 1]),
+            local_port_be: 40_000u16.to_be(),
+            flags: flow_flag::ATTEMPTED | flow_flag::ESTABLISHED | flow_flag::SENT | flow_flag::FLAGGED,
+            first_boot_ns: 1,
+            established_boot_ns: 2,
+            first_sent_boot_ns: 3,
+            last_boot_ns: 4,
+            payload_out_bytes: 517,
+            wire_out_bytes: 569,
+            packets_out: 3,
+            ..record::FlowState::default()
+        },
+    }
+}
+
+#[test]
+fn a_flow_record_becomes_a_flow() {
+    let Ok(Event::Flow(flow)) = decode(&bytes_of(&flow_record())) else { panic!("a flow") };
+    assert_eq!(flow.key.remote.to_string(), "120.232.0.1:443");
+    assert_eq!(flow.key.protocol, Protocol::Tcp);
+    assert_eq!(flow.reason, ReportReason::FirstPayload);
+    assert_eq!(flow.local.map(|local| local.to_string()).as_deref(), Some("10.0.0.1:40000"));
+    let connector = flow.connector.expect("a connector");
+    assert_eq!(connector.process, ProcessKey { pid: 10, start_ticks: 12_345 });
+    assert_eq!((connector.comm.as_str(), connector.user_id), ("curl", 1000));
+    assert_eq!(flow.sender, None);
+    assert!(flow.facts.sent && flow.facts.flagged && !flow.facts.closed);
+    assert_eq!(flow.counters.payload_out_bytes, 517);
+    assert_eq!(flow.counters.queued_out_bytes, None, "unknown is not 0");
+}
+
+#[test]
+fn a_flow_key_survives_both_ways() {
+    for remote in ["1.2.3.4:5", "[2409:8c00::1]:443", "[::1]:0"] {
+        let key = FlowKey { socket_cookie: 9, protocol: Protocol::Udp, remote: remote.parse().unwrap() };
+        assert_eq!(flow_key(&table_key(&key)), Ok(key));
+    }
+}
+
+#[test]
+fn an_exec_record_gives_the_path_from_the_root_down() {
+    let mut record = ExecRecord {
+        header: header::<ExecRecord>(kind::EXEC, 0),
+        identity: who(11),
+        parent_tgid: 1,
+        path_bytes: 14,
+        argument_bytes: 8,
+        flags: exec_flag::UNLINKED,
+        padding: 0,
+        path: [0; PATH_BYTES],
+        arguments: [0; ARGUMENT_BYTES],
+    };
+    record.path[..14].copy_from_slice(b"curl\0bin\0usr\0\0");
+    record.path_bytes = 13;
+    record.arguments[..8].copy_from_slice(b"curl\0-v\0");
+    let Ok(Event::Exec(exec)) = decode(&bytes_of(&record)) else { panic!("an exec") };
+    assert_eq!(exec.path.as_deref(), Some(Path::new("/usr/bin/curl")));
+    assert_eq!(exec.arguments, ["curl", "-v"]);
+    assert!(exec.unlinked && !exec.path_truncated);
+
+    record.path_bytes = 513;
+    let error = decode(&bytes_of(&record)).expect_err("beyond the field");
+    assert_eq!(error, DecodeError::Length { length: 513, capacity: 512 });
+}
+
+#[test]
+fn forks_and_cgroups_are_read() {
+    let fork = ForkRecord {
+        header: header::<ForkRecord>(kind::FORK, 0),
+        parent_start_boot_ns: 10_000_000,
+        child_start_boot_ns: 20_000_000,
+        parent_tgid: 1,
+        child_tgid: 2,
+    };
+    let expected = Fork {
+        parent: ProcessKey { pid: 1, start_ticks: 1 },
+        child: ProcessKey { pid: 2, start_ticks: 2 },
+        at: BootTime(77),
+    };
+    assert_eq!(decode(&bytes_of(&fork)), Ok(Event::Fork(expected)));
+
+    let mut cgroup = CgroupRecord {
+        header: header::<CgroupRecord>(kind::CGROUP, 0),
+        cgroup_id: 7,
+        path_bytes: 4,
+        hierarchy_id: 0,
+        path: [0; CGROUP_PATH_BYTES],
+    };
+    cgroup.path[..4].copy_from_slice(b"/a/b");
+    let Ok(Event::CgroupCreated(created)) = decode(&bytes_of(&cgroup)) else { panic!("a cgroup") };
+    assert_eq!((created.cgroup_id, created.path.as_path()), (7, Path::new("/a/b")));
+}
+
+#[test]
+fn each_kind_of_damage_has_its_error() {
+    let whole = bytes_of(&flow_record());
+    assert!(matches!(decode(&whole[..9]), Err(DecodeError::Short { got: 9, need: 16 })));
+    assert!(matches!(decode(&whole[..351]), Err(DecodeError::Short { got: 351, need: 352 })));
+    let damage = |at: usize, value: u8| {
+        let mut bytes = whole.clone();
+        bytes[at] = value;
+        decode(&bytes).expect_err("damaged")
+    };
+    assert_eq!(damage(0, 99), DecodeError::Kind(99));
+    assert_eq!(damage(2, 99), DecodeError::Reason(99));
+    assert_eq!(damage(4, 1), DecodeError::Size { kind: kind::FLOW, size: 257, need: 352 });
+    assert_eq!(damage(16 + 27, 1), DecodeError::Family(1));
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..1000)) {
+        let _ = decode(&bytes);
+    }
+
+    #[test]
+    fn arbitrary_bodies_behind_a_good_header_never_panic(kind in 1u16..7, reason in 0u16..8, body in proptest::collection::vec(any::<u8>(), 1000)) {
+        let size = match kind {
+            kind::FLOW => size_of::<FlowRecord>(),
+            kind::SOCKET_RELEASED => 24,
+            kind::EXEC => size_of::<ExecRecord>(),
+            kind::FORK => size_of::<ForkRecord>(),
+            kind::EXIT => 32,
+            _ => size_of::<CgroupRecord>(),
+        };
+        let mut bytes = bytes_of(&Header { kind, reason, size_bytes: size as u32, boot_ns: 1 });
+        bytes.extend(&body[..size - 16]);
+        let _ = decode(&bytes);
+    }
+}

@@ -1,0 +1,83 @@
+//! What this host does not give, as data: said at start, in `doctor`, in metrics and in the output.
+
+use std::fmt;
+
+/// One thing that EgressWatch cannot do on this host, and what would mend it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Degradation {
+    /// The kernel publishes no usable type information.
+    NoBtf {
+        /// What went wrong with reading it.
+        cause: String,
+    },
+    /// The kernel is too old for the sender rung, or refused it.
+    NoSenderRung {
+        /// Why.
+        cause: String,
+    },
+    /// A field offset is missing from the kernel's type information.
+    FieldUnknown {
+        /// The fields.
+        fields: String,
+    },
+    /// A program that is not vital could not be attached.
+    ProbeMissing {
+        /// The probe.
+        probe: &'static str,
+        /// Why.
+        cause: String,
+    },
+    /// The cgroup hooks are not at the root of the hierarchy.
+    CgroupSubtree {
+        /// Where they are.
+        path: String,
+    },
+}
+
+impl Degradation {
+    /// Stable name, apart from prose.
+    #[must_use]
+    pub const fn as_token(&self) -> &'static str {
+        match self {
+            Self::NoBtf { .. } => "no_btf",
+            Self::NoSenderRung { .. } => "no_sender_rung",
+            Self::FieldUnknown { .. } => "field_unknown",
+            Self::ProbeMissing { .. } => "probe_missing",
+            Self::CgroupSubtree { .. } => "cgroup_subtree",
+        }
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub const fn remedy(&self) -> &'static str {
+        match self {
+            Self::NoBtf { .. } => "use a kernel built with CONFIG_DEBUG_INFO_BTF=y",
+            Self::NoSenderRung { .. } => "use Linux 6.3 or later with BTF to see who sends on inherited sockets",
+            Self::FieldUnknown { .. } => "report the kernel version: its layout is new to EgressWatch",
+            Self::ProbeMissing { .. } => "see the cause; processes are read from /proc instead",
+            Self::CgroupSubtree { .. } => "run in the host's cgroup namespace, or mount the host's cgroup v2 root",
+        }
+    }
+}
+
+impl fmt::Display for Degradation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoBtf { cause } => write!(
+                formatter,
+                "no kernel type information: processes are identified from /proc, and one that is gone within \
+                 milliseconds by its task name only ({cause})"
+            ),
+            Self::NoSenderRung { cause } => write!(
+                formatter,
+                "the sending process is known by connect and addressed sends only: bytes sent on an inherited socket \
+                 count for the process that connected it ({cause})"
+            ),
+            Self::FieldUnknown { fields } => write!(formatter, "kernel fields not found: {fields}"),
+            Self::ProbeMissing { probe, cause } => write!(formatter, "probe {probe} is not attached ({cause})"),
+            Self::CgroupSubtree { path } => {
+                write!(formatter, "only processes below the cgroup {path} are seen, not the whole host")
+            }
+        }
+    }
+}

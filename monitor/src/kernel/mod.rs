@@ -1,0 +1,241 @@
+//! The kernel side, seen from the daemon: the only code that knows aya.
+
+pub mod btf;
+mod config;
+pub mod degradation;
+pub mod diagnostics;
+mod load;
+pub mod offsets;
+pub mod probes;
+pub mod system;
+
+use std::{
+    os::fd::{AsFd, BorrowedFd},
+    path::PathBuf,
+};
+
+use aya::{
+    Ebpf,
+    maps::{HashMap, LpmTrie, MapData, MapError, PerCpuArray, RingBuf, lpm_trie::Key},
+};
+use ipnet::{Ipv4Net, Ipv6Net};
+use monitor_common::{loss::LossReason, record};
+
+pub use config::{Config, RungChoice};
+pub use load::{LoadError, OBJECT};
+
+use self::{degradation::Degradation, probes::Rung, system::System};
+use crate::{
+    decode::{self, DecodeError},
+    event::{BootTime, Event, Flow, FlowKey},
+};
+
+/// Why a running kernel side could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// A map of the object is missing or of another kind.
+    #[error("the kernel object has no usable map {0}; rebuild it with `cargo xtask ebpf`")]
+    NoMap(&'static str),
+    /// A map operation failed.
+    #[error("the kernel map {map} failed: {error}")]
+    Map {
+        /// The map.
+        map: &'static str,
+        /// Why.
+        #[source]
+        error: MapError,
+    },
+}
+
+/// Prefixes whose flows ride the alert ring.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Prefixes {
+    /// IPv4 prefixes.
+    pub ipv4: Vec<Ipv4Net>,
+    /// IPv6 prefixes.
+    pub ipv6: Vec<Ipv6Net>,
+}
+
+/// One of the rings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ring {
+    /// Processes and cgroups: read first.
+    Process,
+    /// Flagged flows: read as soon as they are there.
+    Flagged,
+    /// Ordinary flows: read on a timer.
+    Flow,
+}
+
+/// Counts of what the kernel side lost, by reason, since it was loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses([u64; LossReason::COUNT as usize]);
+
+impl Losses {
+    /// Each reason with its count.
+    pub fn iter(&self) -> impl Iterator<Item = (LossReason, u64)> + '_ {
+        LossReason::ALL.into_iter().zip(self.0.iter().copied())
+    }
+
+    /// The count of one reason.
+    #[must_use]
+    pub fn of(&self, reason: LossReason) -> u64 {
+        self.iter().find(|(other, _)| *other == reason).map_or(0, |(_, count)| count)
+    }
+}
+
+type FlaggedIpv4 = LpmTrie<MapData, [u8; 4], u32>;
+type FlaggedIpv6 = LpmTrie<MapData, [u8; 16], u32>;
+
+/// The running kernel side. Dropping it detaches every probe.
+pub struct Kernel {
+    process_ring: RingBuf<MapData>,
+    flagged_ring: RingBuf<MapData>,
+    flow_ring: RingBuf<MapData>,
+    flows: HashMap<MapData, record::FlowKey, record::FlowState>,
+    flagged_flows: HashMap<MapData, record::FlowKey, record::FlowState>,
+    // Kept open for reloads; the programs hold them as well.
+    _flagged: (FlaggedIpv4, FlaggedIpv6),
+    losses: PerCpuArray<MapData, u64>,
+    /// The rung that was loaded.
+    pub rung: Rung,
+    /// What this host does not give.
+    pub degradations: Vec<Degradation>,
+    /// Names of the probes that are attached.
+    pub attached: Vec<&'static str>,
+    /// The cgroup they are attached to.
+    pub cgroup: PathBuf,
+    /// Reads kernel-side diagnostics, if they were asked for.
+    pub logger: Option<aya_log::EbpfLogger<diagnostics::ToTracing>>,
+    // Owns the programs and their links; last, so that everything that reads is dropped before.
+    _ebpf: Ebpf,
+}
+
+impl Kernel {
+    /// Loads the object, fills the tries of flagged prefixes and attaches the probes, in this order, so that the first
+    /// flow is already told apart. `verbose` asks the programs for diagnostics.
+    pub fn start(config: &Config, system: &System, prefixes: &Prefixes, verbose: bool) -> Result<Self, StartError> {
+        let mut loaded = load::create(config, system, prefixes, verbose)?;
+        let mut flagged_ipv4 = take(&mut loaded.ebpf, "FLAGGED_IPV4")?;
+        let mut flagged_ipv6 = take(&mut loaded.ebpf, "FLAGGED_IPV6")?;
+        flag_prefixes(prefixes, &mut flagged_ipv4, &mut flagged_ipv6)?;
+        loaded.attach(system)?;
+        let logger = if verbose { diagnostics::logger(&mut loaded.ebpf) } else { None };
+        let ebpf = &mut loaded.ebpf;
+        Ok(Self {
+            process_ring: take(ebpf, "PROCESS_EVENTS")?,
+            flagged_ring: take(ebpf, "FLAGGED_EVENTS")?,
+            flow_ring: take(ebpf, "FLOW_EVENTS")?,
+            flows: take(ebpf, "FLOWS")?,
+            flagged_flows: take(ebpf, "FLAGGED_FLOWS")?,
+            _flagged: (flagged_ipv4, flagged_ipv6),
+            losses: take(ebpf, "LOSSES")?,
+            rung: loaded.rung,
+            degradations: loaded.degradations,
+            attached: loaded.attached,
+            cgroup: loaded.cgroup,
+            logger,
+            _ebpf: loaded.ebpf,
+        })
+    }
+
+    /// The descriptor that becomes readable when a ring has something that should not wait.
+    #[must_use]
+    pub fn descriptor(&self, ring: Ring) -> BorrowedFd<'_> {
+        match ring {
+            Ring::Process => self.process_ring.as_fd(),
+            Ring::Flagged => self.flagged_ring.as_fd(),
+            Ring::Flow => self.flow_ring.as_fd(),
+        }
+    }
+
+    /// Reads up to `limit` events of a ring into `events`. Says how many records were read, and hands bad ones to
+    /// `refused`.
+    pub fn read(
+        &mut self,
+        ring: Ring,
+        limit: usize,
+        events: &mut Vec<Event>,
+        mut refused: impl FnMut(DecodeError),
+    ) -> usize {
+        let ring = match ring {
+            Ring::Process => &mut self.process_ring,
+            Ring::Flagged => &mut self.flagged_ring,
+            Ring::Flow => &mut self.flow_ring,
+        };
+        let mut count = 0;
+        while count < limit {
+            let Some(item) = ring.next() else { break };
+            count += 1;
+            match decode::decode(&item) {
+                Ok(event) => events.push(event),
+                Err(error) => refused(error),
+            }
+        }
+        count
+    }
+
+    /// A flow's present totals; `None` if the kernel side has forgotten it.
+    #[must_use]
+    pub fn flow(&self, key: &FlowKey, at: BootTime) -> Option<Flow> {
+        let key = decode::table_key(key);
+        let state = self.flows.get(&key, 0).or_else(|_| self.flagged_flows.get(&key, 0)).ok()?;
+        decode::flow_of_entry(&key, &state, at).ok()
+    }
+
+    /// Makes the kernel side forget a flow, after its totals were read.
+    pub fn forget(&mut self, key: &FlowKey) {
+        let key = decode::table_key(key);
+        // Either table may hold it, and neither may: then it is forgotten already.
+        if self.flows.remove(&key).is_err() {
+            let _ = self.flagged_flows.remove(&key);
+        }
+    }
+
+    /// Every flow that the kernel side knows, flagged ones first. Flows opened meanwhile may be missing.
+    pub fn flows(&self, at: BootTime) -> impl Iterator<Item = Flow> + '_ {
+        self.flagged_flows
+            .iter()
+            .chain(self.flows.iter())
+            .filter_map(Result::ok)
+            .filter_map(move |(key, state)| decode::flow_of_entry(&key, &state, at).ok())
+    }
+
+    /// What the kernel side lost since it was loaded.
+    pub fn losses(&self) -> Result<Losses, KernelError> {
+        let mut losses = Losses::default();
+        for (reason, total) in LossReason::ALL.into_iter().zip(losses.0.iter_mut()) {
+            let counts =
+                self.losses.get(&(reason as u32), 0).map_err(|error| KernelError::Map { map: "LOSSES", error })?;
+            *total = counts.iter().sum();
+        }
+        Ok(losses)
+    }
+}
+
+/// Why the kernel side could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// It could not be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// Its maps are not what the daemon expects.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+}
+
+fn flag_prefixes(prefixes: &Prefixes, ipv4: &mut FlaggedIpv4, ipv6: &mut FlaggedIpv6) -> Result<(), KernelError> {
+    for prefix in &prefixes.ipv4 {
+        let key = Key::new(u32::from(prefix.prefix_len()), prefix.network().octets());
+        ipv4.insert(&key, 1, 0).map_err(|error| KernelError::Map { map: "FLAGGED_IPV4", error })?;
+    }
+    for prefix in &prefixes.ipv6 {
+        let key = Key::new(u32::from(prefix.prefix_len()), prefix.network().octets());
+        ipv6.insert(&key, 1, 0).map_err(|error| KernelError::Map { map: "FLAGGED_IPV6", error })?;
+    }
+    Ok(())
+}
+
+fn take<T: TryFrom<aya::maps::Map>>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, KernelError> {
+    ebpf.take_map(name).and_then(|map| T::try_from(map).ok()).ok_or(KernelError::NoMap(name))
+}
