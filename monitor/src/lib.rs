@@ -11,4 +11,5 @@ pub mod kernel;
 pub mod ownership;
 pub mod policy;
 pub mod process;
+pub mod sink;
 pub mod units;

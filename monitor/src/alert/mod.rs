@@ -15,7 +15,7 @@ pub mod text;
 pub mod time;
 
 #[cfg(test)]
-mod example;
+pub(crate) mod example;
 #[cfg(test)]
 mod tests;
 

@@ -1,0 +1,60 @@
+//! Where records go.
+//!
+//! A [`Transport`] moves bytes and knows nothing else. Encoding is [`Encoding`]; queues, retries, reopening and counting
+//! are [`task`], the same for every transport. A new sink is one file with one `Transport`.
+
+mod config;
+mod file;
+mod stream;
+pub mod task;
+
+use std::io;
+
+pub use self::{
+    config::{Config, Format},
+    file::{File, FileError},
+    stream::{Stream, stdout_format, stdout_is_terminal},
+    task::{Counters, Dropped, Ending, OutputError, OutputGone, OutputSender, OutputTask, Settings, output},
+};
+use crate::alert::{Record, human::HumanFormat};
+
+/// Moves bytes to one place.
+pub trait Transport: Send + 'static {
+    /// What it is called in messages, such as `standard output` or `file /var/log/egresswatch.jsonl`.
+    fn name(&self) -> &str;
+
+    /// Writes some of `bytes` and returns how many, like [`io::Write::write`]. It may block. What it returned as written
+    /// is never offered again, so nothing may be kept back in a buffer.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Opens the same place anew, after a log rotation moved the old file away. Returns whether later bytes go to
+    /// another place than the ones before, in which case a record that was half written is written again whole.
+    fn reopen(&mut self) -> io::Result<bool> {
+        Ok(false)
+    }
+}
+
+/// The form in which records are written.
+#[derive(Clone, Debug)]
+pub enum Encoding {
+    /// JSON Lines: one record, one line.
+    JsonLines,
+    /// Lines for people.
+    Human(HumanFormat),
+}
+
+impl Encoding {
+    /// Appends `record` to `buffer`, with its final newline.
+    pub fn write(&self, record: &Record, buffer: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+        match self {
+            Self::JsonLines => record.write_json_line(buffer),
+            Self::Human(format) => {
+                format.write(record, buffer);
+                Ok(())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
