@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{
     Timestamp, WallClock,
-    input::{self, Cause, Decision, Degradation, FlowMoment, Loss, Phase, Status, Subject},
+    input::{self, Degradation, FlowMoment, Loss, Phase, Status, Subject},
     record::{
         Agent, Dataset, DegradationFields, ECS_VERSION, Ecs, Event, EventAction, EventCategory, EventKind, EventType,
-        Host, LossFields, Observer, Own, Record, StatusFields, TotalFields,
+        Host, IncreaseFields, LossFields, Observer, Own, Record, StatusFields, TotalFields,
     },
     sentence,
 };
-use crate::policy::Severity;
+use crate::policy::{Cause, Decision, Severity};
 
 /// Makes records: holds what all records of a run share and numbers them.
 ///
@@ -33,26 +33,39 @@ impl RecordBuilder {
         Self { run_id, host: parts::host(host), next_sequence: AtomicU64::new(0) }
     }
 
-    /// An alert on a flow that hits at least one list.
+    /// An alert that is due by `decision`. `subject` is the flow of the decision's context.
     #[must_use]
-    pub fn alert(&self, clock: WallClock, subject: &Subject<'_>, decision: &Decision) -> Record {
+    pub fn alert<C>(&self, clock: WallClock, subject: &Subject<'_>, decision: &Decision<C>) -> Record {
         let action = match decision.cause {
             Cause::FirstContact => EventAction::FirstContact,
             Cause::LevelRaised => EventAction::LevelRaised,
+            Cause::NewMatch => EventAction::NewMatch,
             Cause::Rollup => EventAction::Rollup,
         };
-        let mut record = self.base(clock.at(subject.flow.at), Dataset::Alert, action);
-        parts::describe_flow(&mut record, clock, subject);
+        let mut record = self.base(clock.at(decision.at), Dataset::Alert, action);
+        parts::describe_flow(&mut record, clock, &Subject { matches: &decision.matches, ..*subject });
         record.event.severity = Some(severity_number(decision.severity));
-        record.egresswatch.level = Some(decision.level);
-        record.egresswatch.cause = Some(decision.cause);
-        record.egresswatch.severity = Some(decision.severity);
-        let totals = decision.totals;
-        record.egresswatch.totals = Some(TotalFields {
+        let own = &mut record.egresswatch;
+        own.level = Some(decision.level.into());
+        own.cause = Some(decision.cause.into());
+        own.severity = Some(decision.severity);
+        let told = decision.matches.len().saturating_sub(decision.new_matches);
+        for (index, entry) in own.matches.iter_mut().enumerate() {
+            entry.is_new = Some(index >= told);
+        }
+        let (totals, increase) = (decision.totals, decision.increase);
+        own.totals = Some(TotalFields {
             connections: totals.connections,
             payload_out_bytes: totals.payload_out_bytes,
             payload_in_bytes: totals.payload_in_bytes,
-            first_contact: clock.at(totals.first_contact_at.unwrap_or(subject.flow.first_at)),
+            destinations: totals.destinations as u64,
+            more_destinations: totals.more_destinations,
+            first_contact: clock.at(totals.first_at),
+        });
+        own.increase = Some(IncreaseFields {
+            connections: increase.connections,
+            payload_out_bytes: increase.payload_out_bytes,
+            payload_in_bytes: increase.payload_in_bytes,
         });
         sentence::finish(record)
     }
@@ -173,7 +186,7 @@ fn classify(dataset: Dataset, action: EventAction) -> (EventKind, EventCategory,
     let types = match action {
         EventAction::FlowEnded => vec![EventType::Connection, EventType::End],
         EventAction::FirstContact => vec![EventType::Connection, EventType::Start],
-        EventAction::LevelRaised | EventAction::Rollup | EventAction::FlowProgress => {
+        EventAction::LevelRaised | EventAction::NewMatch | EventAction::Rollup | EventAction::FlowProgress => {
             vec![EventType::Connection, EventType::Info]
         }
         EventAction::MonitorStarted => vec![EventType::Start],

@@ -4,15 +4,12 @@ use std::{net::SocketAddr, sync::Arc};
 
 use super::{
     RecordBuilder, Timestamp, WallClock,
-    input::{
-        Cause, Decision, Degradation, Host, Level, Loss, LossStage, OUTPUT_QUEUE_FULL, Phase, RemoteName, Status,
-        Subject, Totals,
-    },
+    input::{Degradation, Host, Loss, LossStage, OUTPUT_QUEUE_FULL, Phase, RemoteName, Status, Subject},
 };
 use crate::{
     event::{BootTime, FileId, Flow, FlowCounters, FlowFacts, FlowKey, Identity, ProcessKey, Protocol, ReportReason},
     ownership::{CountryCode, Owner},
-    policy::{ListHeader, Match, MatchKey, Relation, Severity},
+    policy::{Cause, ContactKey, Decision, Increase, Level, ListHeader, Match, MatchKey, Relation, Severity, Totals},
     process::{Account, Ancestor, Container, Executable, PathQuality, Process},
 };
 
@@ -149,17 +146,39 @@ pub(crate) fn unknown() -> Scene {
     scene
 }
 
-pub(crate) fn decision(cause: Cause, level: Level) -> Decision {
-    let totals = match cause {
-        Cause::Rollup => Totals {
-            connections: 12,
-            payload_out_bytes: 1_482_119,
-            payload_in_bytes: 90_210,
-            first_contact_at: Some(BootTime(NOW_NS - 600_000_000_000)),
-        },
-        _ => Totals { connections: 1, payload_out_bytes: 1_437, payload_in_bytes: 0, first_contact_at: None },
+pub(crate) fn decision(scene: &Scene, cause: Cause, level: Level) -> Decision<()> {
+    let first = Totals {
+        payload_out_bytes: 1_437,
+        payload_in_bytes: 0,
+        connections: 1,
+        destinations: 1,
+        more_destinations: false,
+        first_at: scene.flow.first_at,
+        last_at: scene.flow.at,
     };
-    Decision { cause, level, severity: Severity::High, totals }
+    let (totals, new_matches) = match cause {
+        Cause::FirstContact => (first, scene.matches.len()),
+        Cause::LevelRaised => (first, 0),
+        Cause::NewMatch => (first, 1),
+        Cause::Rollup => {
+            let (payload_out_bytes, payload_in_bytes) = (1_482_119, 90_210);
+            let first_at = BootTime(NOW_NS - 600_000_000_000);
+            (Totals { connections: 12, payload_out_bytes, payload_in_bytes, destinations: 3, first_at, ..first }, 0)
+        }
+    };
+    Decision {
+        contact: ContactKey::new(scene.actor.as_ref(), &scene.owner, &scene.matches).expect("an owner and matches"),
+        cause,
+        level,
+        severity: Severity::High,
+        matches: scene.matches.clone(),
+        new_matches,
+        totals,
+        increase: Increase { payload_out_bytes: 1_437, payload_in_bytes: 0, connections: 1 },
+        folded_reports: 0,
+        context: (),
+        at: scene.flow.at,
+    }
 }
 
 pub(crate) fn loss() -> Loss {

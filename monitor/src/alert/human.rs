@@ -1,6 +1,6 @@
 //! Records as lines for people.
 //!
-//! One line says what happened; after a first contact one dim line per list says on which legal basis and as of which
+//! One line says what happened; after a first contact or a new match one dim line per list says on which legal basis and as of which
 //! date. Sizes are decimal: 1 kB is 1,000 bytes.
 
 use std::fmt::Write as _;
@@ -10,8 +10,7 @@ use jiff::tz::TimeZone;
 
 use super::{
     Record,
-    input::Cause,
-    record::{Dataset, Direction, EventAction, ListMatch},
+    record::{Cause, Dataset, Direction, EventAction, ListMatch},
     sentence,
     text::{humane_bytes, humane_duration, printable},
 };
@@ -73,7 +72,7 @@ impl HumanFormat {
         }
         lines.push_str(&line.join("  "));
         lines.push('\n');
-        if own.cause == Some(Cause::FirstContact) {
+        if matches!(own.cause, Some(Cause::FirstContact | Cause::NewMatch)) {
             self.provenance(record, lines);
         }
     }

@@ -9,7 +9,7 @@ use super::Timestamp;
 use crate::{
     event::{BootTime, Flow},
     ownership::Owner,
-    policy::{Match, Severity},
+    policy::Match,
     process::Process,
 };
 
@@ -28,7 +28,7 @@ pub struct Subject<'a> {
     pub ownership_date: jiff::civil::Date,
     /// What the remote address was called, best first.
     pub names: &'a [RemoteName],
-    /// List entries that this flow hits.
+    /// List entries that this flow hits; for an alert the decision's matches stand instead.
     pub matches: &'a [Match],
 }
 
@@ -41,56 +41,6 @@ pub struct RemoteName {
     pub source: Cow<'static, str>,
     /// When it was seen; `None` where that is not known.
     pub seen_at: Option<BootTime>,
-}
-
-/// Why an alert is due, what it claims, and how much moved so far.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Decision {
-    /// Why now.
-    pub cause: Cause,
-    /// The most that is true so far.
-    pub level: Level,
-    /// How much it matters.
-    pub severity: Severity,
-    /// What moved since the first contact, this flow included.
-    pub totals: Totals,
-}
-
-/// Why an alert is due now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Cause {
-    /// This executable was not seen to reach this owner before.
-    FirstContact,
-    /// More became true than the last alert said: attempted, then established, then sent.
-    LevelRaised,
-    /// Further traffic since the last alert, summed up.
-    Rollup,
-}
-
-/// How far a flow got. Each level is a fact of its own and none implies content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Level {
-    /// A process asked for the flow; nothing is known to have left the host.
-    Attempted,
-    /// The TCP handshake completed.
-    Established,
-    /// Payload bytes left the host.
-    Sent,
-}
-
-/// What an executable exchanged with an owner since the first contact.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Flows.
-    pub connections: u64,
-    /// Payload bytes that left the host.
-    pub payload_out_bytes: u64,
-    /// Payload bytes that arrived.
-    pub payload_in_bytes: u64,
-    /// The first contact; `None` where it is this one.
-    pub first_contact_at: Option<BootTime>,
 }
 
 /// Why a flow is written as a record.

@@ -1,5 +1,6 @@
 //! The record: ECS field names, own fields under `egresswatch`. The doc comments are the published schema.
 
+mod flow;
 mod network;
 mod own;
 mod process;
@@ -9,7 +10,7 @@ use std::net::IpAddr;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-pub use self::{network::*, own::*, process::*};
+pub use self::{flow::*, network::*, own::*, process::*};
 use super::Timestamp;
 
 /// Version of the Elastic Common Schema whose fields are used.
@@ -188,6 +189,8 @@ pub enum EventAction {
     FirstContact,
     /// Alert: more became true than the last alert said.
     LevelRaised,
+    /// Alert: a list entry matched that no earlier alert told of.
+    NewMatch,
     /// Alert: further traffic, summed up.
     Rollup,
     /// Flow: it ended.

@@ -3,10 +3,13 @@
 use std::net::SocketAddr;
 
 use super::{
-    input::{Cause, Level, Phase},
-    record::{Dataset, Direction, Endpoint, LossFields, Outcome, Own, Record, StatusFields},
+    input::Phase,
+    record::{Cause, Dataset, Direction, Endpoint, Level, LossFields, Outcome, Own, Record, StatusFields},
     text::{humane_bytes, humane_duration, printable},
 };
+
+/// Who acted, where no hook could tell.
+const UNKNOWN_PROCESS: &str = "an unknown process";
 
 /// Fills in `message`, which needs the rest of the record.
 pub(super) fn finish(mut record: Record) -> Record {
@@ -17,12 +20,16 @@ pub(super) fn finish(mut record: Record) -> Record {
         Dataset::Degradation => format!("Degraded by {}", degradation(&record.egresswatch)),
         Dataset::Status => record.egresswatch.status.as_ref().map(status).unwrap_or_default(),
     } + ".";
+    // A program's name keeps its own spelling, even at the beginning of a sentence.
+    if let Some(rest) = record.message.strip_prefix(UNKNOWN_PROCESS) {
+        record.message = format!("An unknown process{rest}");
+    }
     record
 }
 
 /// `chromium (pid 4242, user ada)`.
 pub(super) fn actor(record: &Record) -> String {
-    let Some(process) = &record.process else { return "an unknown process".to_owned() };
+    let Some(process) = &record.process else { return UNKNOWN_PROCESS.to_owned() };
     let user = process.user.as_ref().map_or_else(String::new, |user| {
         format!(", user {}", user.name.as_deref().map_or_else(|| user.id.clone(), printable))
     });

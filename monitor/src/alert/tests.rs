@@ -9,14 +9,17 @@ use serde_json::Value;
 use super::{
     Record,
     example::{self, CLOCK, builder, decision},
-    input::{Cause, FlowMoment, Level, Phase},
+    input::{FlowMoment, Phase},
     record::{Direction, FlowCaveat, Outcome},
     schema,
 };
-use crate::event::{BootTime, FlowFacts, Protocol};
+use crate::{
+    event::{BootTime, FlowFacts, Protocol},
+    policy::{Cause, Level},
+};
 
 fn alert(scene: &example::Scene, cause: Cause, level: Level) -> Record {
-    builder().alert(CLOCK, &scene.subject(), &decision(cause, level))
+    builder().alert(CLOCK, &scene.subject(), &decision(scene, cause, level))
 }
 
 /// One record of every kind, cause, moment and phase, and the scenes with the most and the least known.
@@ -30,9 +33,10 @@ fn all_records() -> Vec<Record> {
         for (cause, level) in [
             (Cause::FirstContact, Level::Attempted),
             (Cause::LevelRaised, Level::Established),
+            (Cause::NewMatch, Level::Sent),
             (Cause::Rollup, Level::Sent),
         ] {
-            records.push(builder.alert(CLOCK, &scene.subject(), &decision(cause, level)));
+            records.push(builder.alert(CLOCK, &scene.subject(), &decision(scene, cause, level)));
         }
         records.push(builder.flow(CLOCK, &scene.subject(), FlowMoment::Ended));
         records.push(builder.flow(CLOCK, &scene.subject(), FlowMoment::Progress));
@@ -82,6 +86,15 @@ fn loss_degradation_and_status() {
         pretty(&builder.status(example::now(0), example::status(Phase::Stopped))),
     ];
     insta::assert_snapshot!(records.join("\n"));
+}
+
+#[test]
+fn a_new_match_is_told_apart_and_the_weightiest_list_is_the_rule() {
+    let record = alert(&example::chromium(), Cause::NewMatch, Level::Sent);
+    let new: Vec<_> = record.egresswatch.matches.iter().map(|entry| entry.is_new).collect();
+    assert_eq!(new, [Some(false), Some(false), Some(true)]);
+    assert_eq!(record.egresswatch.lists, ["us-fcc-covered", "app-deepseek"]);
+    assert_eq!(record.rule.map(|rule| rule.id).as_deref(), Some("app-deepseek"));
 }
 
 #[test]

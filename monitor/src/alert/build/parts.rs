@@ -353,6 +353,7 @@ fn list_match(entry: &Match) -> ListMatch {
         key: key_fields(&entry.key),
         severity: entry.severity,
         verified: entry.verified,
+        is_new: None,
     }
 }
 

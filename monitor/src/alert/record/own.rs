@@ -3,10 +3,10 @@
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 
-use super::{Relative, Timestamp};
+use super::{FlowFields, Relative, Timestamp};
 use crate::{
-    alert::input::{Cause, Level, LossStage, Phase},
-    policy::{Relation, Severity},
+    alert::input::{LossStage, Phase},
+    policy::{self, Relation, Severity},
 };
 
 /// What ECS has no field for.
@@ -37,7 +37,10 @@ pub struct Own {
     /// Alert: what this executable exchanged with this owner since the first contact.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub totals: Option<TotalFields>,
-    /// The flow.
+    /// Alert: what of the totals is new since the last alert on this executable and owner.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub increase: Option<IncreaseFields>,
+    /// The flow; in an alert the latest of the highest level.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flow: Option<FlowFields>,
     /// What ECS cannot say about the process.
@@ -55,6 +58,53 @@ pub struct Own {
     /// Status: the monitor's own state.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<StatusFields>,
+}
+
+/// Values of `egresswatch.level`. Each is a fact of its own and none says what the bytes were.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// A process asked for the flow; nothing is known to have left the host.
+    Attempted,
+    /// The TCP handshake completed.
+    Established,
+    /// Payload bytes left the host.
+    Sent,
+}
+
+impl From<policy::Level> for Level {
+    fn from(level: policy::Level) -> Self {
+        match level {
+            policy::Level::Attempted => Self::Attempted,
+            policy::Level::Established => Self::Established,
+            policy::Level::Sent => Self::Sent,
+        }
+    }
+}
+
+/// Values of `egresswatch.cause`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// This executable was not seen to reach this owner before.
+    FirstContact,
+    /// More became true than the last alert said: attempted, then established, then sent.
+    LevelRaised,
+    /// A list entry matched that no earlier alert told of.
+    NewMatch,
+    /// Further traffic since the last alert, summed up.
+    Rollup,
+}
+
+impl From<policy::Cause> for Cause {
+    fn from(cause: policy::Cause) -> Self {
+        match cause {
+            policy::Cause::FirstContact => Self::FirstContact,
+            policy::Cause::LevelRaised => Self::LevelRaised,
+            policy::Cause::NewMatch => Self::NewMatch,
+            policy::Cause::Rollup => Self::Rollup,
+        }
+    }
 }
 
 /// One list entry that matched.
@@ -85,6 +135,9 @@ pub struct ListMatch {
     pub severity: Severity,
     /// `false` where the entry rests on the press or on common knowledge.
     pub verified: bool,
+    /// Alert: no earlier alert on this executable and owner told of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub is_new: Option<bool>,
 }
 
 /// The key of a flow that hit a list's entry.
@@ -153,112 +206,23 @@ pub struct TotalFields {
     pub payload_out_bytes: u64,
     /// Payload bytes that arrived.
     pub payload_in_bytes: u64,
+    /// Distinct remote addresses; more than this where `more_destinations` is set.
+    pub destinations: u64,
+    /// There were more remote addresses than are counted.
+    pub more_destinations: bool,
     /// The first contact.
     pub first_contact: Timestamp,
 }
 
-/// The flow, seen from this host: `out` left it, `in` arrived, whichever side opened the flow.
+/// What of the totals is new since the last alert on the same executable and owner.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct FlowFields {
-    /// Id of the flow, the same in all its records, unique in this boot (`host.boot.id`).
-    pub id: String,
-    /// Why the kernel reported it.
-    pub report: FlowReport,
-    /// What is true of it.
-    pub facts: Vec<FlowFact>,
-    /// What limits the numbers or the process named here.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub caveats: Vec<FlowCaveat>,
-    /// What left the host; absent where it was not counted.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub out: Option<DirectionFields>,
-    /// What arrived; absent where it was not counted.
-    #[serde(rename = "in")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub inward: Option<DirectionFields>,
-    /// End of the TCP handshake.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub established: Option<Timestamp>,
-    /// First payload out.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub first_sent: Option<Timestamp>,
-    /// Last packet.
-    pub last: Timestamp,
-    /// Cookie of the network namespace.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub network_namespace_cookie: Option<u64>,
-}
-
-/// Values of `egresswatch.flow.report`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum FlowReport {
-    /// A process asked for the flow.
-    Attempt,
-    /// The TCP handshake completed.
-    Established,
-    /// The first payload moved.
-    FirstPayload,
-    /// The schedule was due.
-    Progress,
-    /// The flow ended.
-    Closed,
-    /// The sending process changed or became known.
-    Sender,
-    /// Read from the flow table.
-    Read,
-}
-
-/// Values of `egresswatch.flow.facts`. A UDP `connect` is an attempt that sent nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum FlowFact {
-    /// A process asked for it with `connect` or an addressed send.
-    Attempted,
-    /// The TCP handshake completed.
-    Established,
-    /// The TCP attempt ended without a handshake.
-    Failed,
-    /// Payload left the host.
-    Sent,
-    /// Payload arrived.
-    Received,
-    /// The process released the socket.
-    Released,
-    /// It ended.
-    Closed,
-    /// The remote address is in the flagged prefixes that the kernel side holds.
-    Flagged,
-}
-
-/// Values of `egresswatch.flow.caveats`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum FlowCaveat {
-    /// First seen in the middle: earlier bytes are not counted.
-    Midstream,
-    /// The flow table was full: nothing was counted.
-    Untracked,
-    /// The process is the one that created the socket.
-    IdentityFromCreation,
-    /// The process is the one that listens.
-    IdentityFromListener,
-    /// No hook could tell the process.
-    ProcessUnknown,
-}
-
-/// Bytes and packets of one direction.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct DirectionFields {
-    /// Transport payload bytes, retransmissions not counted.
-    pub payload_bytes: u64,
-    /// Bytes of IP packets, headers and retransmissions included.
-    pub wire_bytes: u64,
-    /// IP packets.
-    pub packets: u64,
-    /// Bytes that processes handed to the socket or took from it; absent where the kernel side cannot count them.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub queued_bytes: Option<u64>,
+pub struct IncreaseFields {
+    /// Flows.
+    pub connections: u64,
+    /// Payload bytes that left the host.
+    pub payload_out_bytes: u64,
+    /// Payload bytes that arrived.
+    pub payload_in_bytes: u64,
 }
 
 /// What ECS cannot say about the process.

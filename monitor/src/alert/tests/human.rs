@@ -1,9 +1,9 @@
 //! Lines for people.
 
 use super::{alert, all_records, example};
-use crate::alert::{
-    human::HumanFormat,
-    input::{Cause, Level},
+use crate::{
+    alert::human::HumanFormat,
+    policy::{Cause, Level},
 };
 
 fn lines(format: &HumanFormat, record: &super::Record) -> String {
