@@ -10,7 +10,7 @@ use crate::{
     event::{BootTime, FileId, Flow, FlowCounters, FlowFacts, FlowKey, Identity, ProcessKey, Protocol, ReportReason},
     ownership::{CountryCode, Owner},
     policy::{Cause, ContactKey, Decision, Increase, Level, ListHeader, Match, MatchKey, Relation, Severity, Totals},
-    process::{Account, Ancestor, Container, Executable, PathQuality, Process},
+    process::{Account, Ancestor, Container, Executable, Matching, PathQuality, Process},
 };
 
 /// The boot was at 10:00:00 on 2026-11-23, UTC.
@@ -233,6 +233,7 @@ fn chromium_process() -> Process {
     Process {
         key: ProcessKey { pid: 4_242, start_ticks: 360_000 },
         entity_id: "chromium-browser".to_owned(),
+        matching: Matching::Start,
         thread_id: 4_260,
         name: "chromium".to_owned(),
         comm: "Chrome_ChildIOT".to_owned(),

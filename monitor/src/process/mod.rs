@@ -1,8 +1,59 @@
 //! Who sent it: pid and start time to executable, arguments, lineage, user, unit and container.
+//!
+//! [`Table`] is seeded from `/proc`, follows exec, fork and exit, and turns the identity that the kernel attached to a
+//! flow into a [`Process`]. What the kernel said is believed first; `/proc` answers for what was missed, and only as
+//! long as the process that it shows is provably the same one. What nobody can tell stays `None`.
+
+mod accounts;
+mod bounded;
+mod cgroup;
+mod container;
+mod host;
+mod image;
+mod lineage;
+mod proc;
+mod table;
+mod unit;
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use crate::event::{FileId, ProcessKey};
+
+pub use host::{HostFacts, Roots, SetupError};
+pub use table::{Table, TableCounters};
+
+/// How much the process table keeps. Each number is a ceiling; what is beyond it is counted, see [`TableCounters`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Running processes kept. One more is read from `/proc` each time it is asked for.
+    pub running_processes: usize,
+    /// Ended processes kept for reports that arrive after the end; the one that ended first goes first.
+    pub ended_processes: usize,
+    /// Executed files remembered by device and inode, to name the executable of a process whose exec was missed.
+    pub executed_files: usize,
+    /// Cgroups kept, removed ones included.
+    pub cgroups: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { running_processes: 65_536, ended_processes: 16_384, executed_files: 16_384, cgroups: 16_384 }
+    }
+}
+
+/// How a process was told from others that had its pid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Matching {
+    /// By pid and start time: no other process has both.
+    Start,
+    /// By pid alone, because the kernel's layout is not known: the last process seen with it.
+    PidOnly,
+    /// Not at all: the process is not known beyond what the kernel said of it.
+    Unknown,
+}
 
 /// How the executable's path became known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -72,6 +123,8 @@ pub struct Process {
     pub key: ProcessKey,
     /// Stable id over host, boot, pid and start: ECS `process.entity_id`.
     pub entity_id: String,
+    /// How surely this is the process that acted.
+    pub matching: Matching,
     /// Thread that acted.
     pub thread_id: u32,
     /// File name of the executable, or the task name where the executable is not known.
@@ -84,7 +137,7 @@ pub struct Process {
     pub arguments: Vec<String>,
     /// More arguments than were kept.
     pub arguments_truncated: bool,
-    /// Parent first, then its parent and so on; bounded.
+    /// Parent first, then its parent and so on, each as it was when it forked; at most 16.
     pub ancestors: Vec<Ancestor>,
     /// Real user.
     pub user: Account,
