@@ -66,6 +66,12 @@ impl PrivateApt {
         Ok(versions_of_madison(&listing))
     }
 
+    /// The packages that this package depends on, by name.
+    pub(crate) fn dependencies(&self, package: &str) -> Result<Vec<String>> {
+        let listing = process::output(self.command("apt-cache").args(["show", "--no-all-versions", package]))?;
+        Ok(dependencies_of_show(&listing))
+    }
+
     /// Downloads the package (`name` or `name=version`) and unpacks it into the folder.
     pub(crate) fn unpack(&self, package: &str, into: &Path) -> Result<()> {
         let downloads = self.folder.join("downloads");
@@ -137,6 +143,18 @@ fn versions_of_madison(listing: &str) -> Vec<String> {
     listing.lines().filter_map(|line| line.split('|').nth(1)).map(|version| version.trim().to_owned()).collect()
 }
 
+/// The names in the `Depends:` line of `apt-cache show`, without versions and alternatives.
+fn dependencies_of_show(listing: &str) -> Vec<String> {
+    listing
+        .lines()
+        .find_map(|line| line.strip_prefix("Depends:"))
+        .into_iter()
+        .flat_map(|names| names.split(','))
+        .filter_map(|name| name.split_whitespace().next())
+        .map(str::to_owned)
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,5 +179,10 @@ mod tests {
         let madison = " rust-src | 1.96.1+dfsg1-2~bpo13+1 | http://m/debian trixie-backports/main amd64 Packages\n \
                        rust-src | 1.95.0+dfsg1-2~bpo13+1 | http://m/debian trixie-backports/main amd64 Packages\n";
         assert_eq!(versions_of_madison(madison), ["1.96.1+dfsg1-2~bpo13+1", "1.95.0+dfsg1-2~bpo13+1"]);
+
+        let show =
+            "Package: linux-image-cloud-amd64\nDepends: linux-base-cloud-amd64 (= 7.3.4-1), linux-image-7.3.4 | x\n";
+        assert_eq!(dependencies_of_show(show), ["linux-base-cloud-amd64", "linux-image-7.3.4"]);
+        assert!(dependencies_of_show("Package: busybox-static\n").is_empty());
     }
 }

@@ -1,11 +1,17 @@
-//! What cargo cannot say: `cargo xtask setup`, `ebpf`, `run`, `demo`, `test`, `vm`, `docs` and `ci`.
+//! What cargo cannot say. `cargo xtask --help` lists the tasks.
 
 mod apt;
+mod check;
+mod demo;
 mod ebpf;
+mod kernel_tests;
 mod process;
 mod reproducible_rustc;
+mod run;
 mod setup;
+mod test;
 mod ui;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -24,10 +30,24 @@ struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Task {
+    /// Build the monitor and run it on this host as root, showing flows and alerts
+    Run(run::Arguments),
+    /// Show an alert without touching the Internet
+    Demo(demo::Arguments),
+    /// Run every test; what cannot run here is listed
+    Test(test::Arguments),
     /// Install what is missing on this machine; safe to run twice
     Setup(setup::Arguments),
     /// Build the kernel programs into the object that the daemon embeds
     Ebpf(ebpf::Arguments),
+    /// Run the kernel tests on other kernels, under QEMU
+    Vm(vm::Arguments),
+    /// Make the pages and files that come from the code
+    Docs(check::DocsArguments),
+    /// Check format, lints, spelling, dependencies, generated files and the kernel object
+    Check,
+    /// Everything that CI runs
+    Ci,
 }
 
 fn main() -> ExitCode {
@@ -46,7 +66,14 @@ fn main() -> ExitCode {
 fn dispatch(command_line: CommandLine) -> Result<()> {
     let workspace = Workspace::find()?;
     match command_line.task {
+        Task::Run(arguments) => run::run(&workspace, &arguments),
+        Task::Demo(arguments) => demo::run(&workspace, &arguments),
+        Task::Test(arguments) => test::run(&workspace, &arguments),
         Task::Setup(arguments) => setup::run(&workspace, &arguments),
         Task::Ebpf(arguments) => ebpf::run(&workspace, &arguments),
+        Task::Vm(arguments) => vm::run(&workspace, &arguments),
+        Task::Docs(arguments) => check::docs(&workspace, &arguments),
+        Task::Check => check::run(&workspace),
+        Task::Ci => check::ci(&workspace),
     }
 }

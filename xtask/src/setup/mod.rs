@@ -4,7 +4,7 @@ mod packages;
 mod rust_src;
 mod tools;
 
-pub(crate) use tools::BPF_LINKER;
+pub(crate) use tools::{BPF_LINKER, CARGO_DENY, TYPOS};
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;
@@ -30,7 +30,7 @@ impl Part {
 }
 
 /// Arguments of `cargo xtask setup`.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(crate) struct Arguments {
     /// Install only what this needs (may be given several times)
     #[arg(long, value_enum)]

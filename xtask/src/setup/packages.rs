@@ -37,6 +37,7 @@ const PACKAGES: &[Package] = &[
     Package { program: "certutil", name: "libnss3-tools", part: Part::Test },
     // The guests.
     Package { program: "qemu-system-x86_64", name: "qemu-system-x86", part: Part::Vm },
+    Package { program: "ip", name: "iproute2", part: Part::Vm },
     Package { program: "busybox", name: "busybox-static", part: Part::Vm },
     Package { program: "xz", name: "xz-utils", part: Part::Vm },
 ];

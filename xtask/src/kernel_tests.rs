@@ -1,0 +1,101 @@
+//! The kernel tests as programs: they are built as the user and run elsewhere, as root or in a guest.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use crate::process;
+use crate::workspace::Workspace;
+
+/// The target whose C library can be linked statically without another toolchain.
+const STATIC_TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// The variable by which the tests are told which daemon to start.
+pub(crate) const DAEMON_VARIABLE: &str = "EGRESSWATCH_BIN";
+
+/// How the programs are linked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Linking {
+    /// As every other build of this checkout, which it shares.
+    Dynamic,
+    /// With everything inside, for guests that have no libraries.
+    Static,
+}
+
+/// The test program and the daemon it starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KernelTests {
+    /// The test program, a libtest harness.
+    pub(crate) tests: PathBuf,
+    /// The daemon.
+    pub(crate) daemon: PathBuf,
+}
+
+impl KernelTests {
+    /// Programs that somebody else built.
+    pub(crate) fn in_folder(folder: &Path) -> Result<Self> {
+        let programs = Self { tests: folder.join("kernel-tests"), daemon: folder.join("egresswatch") };
+        for program in [&programs.tests, &programs.daemon] {
+            ensure!(program.is_file(), "{} is not there", program.display());
+        }
+        Ok(programs)
+    }
+
+    /// Builds both.
+    pub(crate) fn build(workspace: &Workspace, linking: Linking) -> Result<Self> {
+        let mut cargo = process::cargo();
+        cargo
+            .current_dir(workspace.root())
+            .args(["test", "--no-run", "--locked", "--package", "egresswatch", "--test", "kernel"])
+            .args(["--message-format", "json-render-diagnostics"])
+            .stderr(std::process::Stdio::inherit());
+        if linking == Linking::Static {
+            // Flags of its own need a target directory of their own, or every build would undo the other's.
+            cargo
+                .args(["--target", STATIC_TARGET])
+                // A guest copies the programs into memory, and nobody debugs there.
+                .args(["--config", "profile.dev.strip=\"debuginfo\""])
+                .env("RUSTFLAGS", "-Ctarget-feature=+crt-static")
+                .env("CARGO_TARGET_DIR", workspace.target("static"));
+        }
+        let messages = process::output(&mut cargo)?;
+        Ok(Self {
+            tests: executable(&messages, "test", "kernel").context("cargo built no test program `kernel`")?,
+            daemon: executable(&messages, "bin", "egresswatch").context("cargo built no program `egresswatch`")?,
+        })
+    }
+}
+
+/// The path of one executable among cargo's messages, one JSON object a line.
+fn executable(messages: &str, kind: &str, name: &str) -> Option<PathBuf> {
+    messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).find_map(|message| {
+        let target = message.get("target")?;
+        let is_kind = target.get("kind")?.as_array()?.iter().any(|value| value == kind);
+        let is_name = target.get("name")? == name;
+        let path = message.get("executable")?.as_str()?;
+        (is_kind && is_name).then(|| PathBuf::from(path))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_executables_are_found_among_cargos_messages() {
+        let messages = concat!(
+            r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"egresswatch"},"executable":null}"#,
+            "\n",
+            r#"{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"egresswatch"},"executable":"/t/egresswatch"}"#,
+            "\n",
+            r#"{"reason":"compiler-artifact","target":{"kind":["test"],"name":"kernel"},"executable":"/t/deps/kernel-1"}"#,
+            "\nnot JSON\n",
+            r#"{"reason":"build-finished","success":true}"#,
+        );
+        assert_eq!(executable(messages, "bin", "egresswatch"), Some(PathBuf::from("/t/egresswatch")));
+        assert_eq!(executable(messages, "test", "kernel"), Some(PathBuf::from("/t/deps/kernel-1")));
+        assert_eq!(executable(messages, "test", "egresswatch"), None);
+        assert_eq!(executable("", "test", "kernel"), None);
+    }
+}

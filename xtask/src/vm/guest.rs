@@ -1,0 +1,202 @@
+//! One QEMU guest: starts it, shows its console line by line, watches for crashes, reads the exit code.
+
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::kernel::Kernel;
+use crate::process;
+use crate::ui;
+
+/// What a guest did.
+#[derive(Debug)]
+pub(super) struct Report {
+    /// The exit code of the tests; none if the guest never got that far.
+    pub(super) exit_code: Option<i32>,
+    /// The console line that told of a crash.
+    pub(super) crash: Option<String>,
+    /// The kernel's warnings.
+    pub(super) warnings: Vec<String>,
+    /// The test program's closing line.
+    pub(super) result: Option<String>,
+    /// The file that holds the whole console.
+    pub(super) console: PathBuf,
+}
+
+impl Report {
+    /// What the table says beside the kernel: the counts of the tests, and the kernel's warnings if there were any.
+    pub(super) fn summary(&self) -> String {
+        let counts = self.result.as_deref().and_then(|line| line.strip_prefix("test result: ok. ")).unwrap_or_default();
+        let counts = counts.split("; ").take(1).map(|passed| format!(", {passed}"));
+        let warnings = (!self.warnings.is_empty()).then(|| format!(", {} kernel warnings", self.warnings.len()));
+        counts.chain(warnings).collect()
+    }
+}
+
+/// Boots the kernel with this initramfs and waits until it powers off, crashes or runs out of time.
+pub(super) fn boot(folder: &Path, kernel: &Kernel, initramfs: &Path, timeout: Duration) -> Result<Report> {
+    let code_file = folder.join("exit-code");
+    let console = folder.join("console.log");
+    fs::write(&code_file, "").with_context(|| format!("cannot write {}", code_file.display()))?;
+    let mut command = process::command("qemu-system-x86_64");
+    command
+        // Emulation everywhere: hosts that are guests themselves rarely have a working KVM, and results stay comparable.
+        .args(["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "2048"])
+        .args(["-display", "none", "-no-reboot", "-nic", "none", "-monitor", "none", "-serial", "stdio"])
+        .arg("-serial")
+        .arg(format!("file:{}", code_file.display()))
+        .arg("-kernel")
+        .arg(&kernel.image)
+        .arg("-initrd")
+        .arg(initramfs)
+        // Level 5 shows the kernel's warnings and leaves its chatter out.
+        .args(["-append", "console=ttyS0 loglevel=5 panic=-1 oops=panic"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit());
+    ui::say(&format!("{} | $ {}", kernel.line, process::describe(&command)));
+    let mut guest = Guest(command.spawn().context("cannot start qemu-system-x86_64")?);
+    let watched = watch(&mut guest, kernel, &console, timeout)?;
+    let code = fs::read_to_string(&code_file).unwrap_or_default();
+    Ok(Report {
+        exit_code: code.trim().parse().ok(),
+        crash: watched.crash,
+        warnings: watched.warnings,
+        result: watched.result,
+        console,
+    })
+}
+
+/// A running QEMU that does not outlive this program's interest in it.
+struct Guest(Child);
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        // Both only fail when it has already ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[derive(Debug, Default)]
+struct Watched {
+    crash: Option<String>,
+    warnings: Vec<String>,
+    result: Option<String>,
+}
+
+/// Copies the console to the terminal and to a file until it closes or the time is over.
+fn watch(guest: &mut Guest, kernel: &Kernel, console: &Path, timeout: Duration) -> Result<Watched> {
+    let output = guest.0.stdout.take().context("QEMU has no output")?;
+    let mut log = File::create(console).with_context(|| format!("cannot write {}", console.display()))?;
+    let (sender, lines) = mpsc::sync_channel(64);
+    let reader = thread::spawn(move || {
+        for line in BufReader::new(output).split(b'\n') {
+            let Ok(line) = line else { return };
+            if sender.send(String::from_utf8_lossy(&line).trim_end().to_owned()).is_err() {
+                return;
+            }
+        }
+    });
+    let deadline = Instant::now() + timeout;
+    let mut watched = Watched::default();
+    loop {
+        match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(line) => {
+                writeln!(log, "{line}").with_context(|| format!("cannot write {}", console.display()))?;
+                ui::say(&format!("{} | {line}", kernel.line));
+                watched.note(&line);
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                bail!("the guest did not end within {} (whole console: {})", ui::duration(timeout), console.display())
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    reader.join().ok().context("the console reader panicked")?;
+    Ok(watched)
+}
+
+impl Watched {
+    fn note(&mut self, line: &str) {
+        if line.starts_with("test result: ") {
+            self.result = Some(line.to_owned());
+        }
+        match verdict(line) {
+            Verdict::Crash if self.crash.is_none() => self.crash = Some(line.to_owned()),
+            Verdict::Warning => self.warnings.push(line.to_owned()),
+            Verdict::Crash | Verdict::Nothing => {}
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Nothing,
+    Warning,
+    Crash,
+}
+
+/// What a console line says about the kernel's health. Only the kernel's own lines count: they start with a time.
+fn verdict(line: &str) -> Verdict {
+    const CRASHES: [&str; 6] =
+        ["Kernel panic", "BUG: ", "Oops: ", "general protection fault", "Unable to handle kernel", "KASAN: "];
+    const WARNINGS: [&str; 5] =
+        ["WARNING: ", "soft lockup", "self-detected stall", "detected stalls", "blocked for more than"];
+    let Some(message) = line.strip_prefix('[').and_then(|rest| rest.split_once("] ")).and_then(|(time, message)| {
+        time.trim().chars().all(|character| character.is_ascii_digit() || character == '.').then_some(message)
+    }) else {
+        return Verdict::Nothing;
+    };
+    // A lock-up line begins with BUG, but under emulation it only says that the host was busy.
+    if WARNINGS.iter().any(|sign| message.contains(sign)) {
+        Verdict::Warning
+    } else if CRASHES.iter().any(|sign| message.contains(sign)) {
+        Verdict::Crash
+    } else {
+        Verdict::Nothing
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn crashes_are_told_from_warnings_and_from_what_tests_print() {
+        for (line, expected) in [
+            ("[    4.321000] Kernel panic - not syncing: Attempted to kill init!", Verdict::Crash),
+            ("[   12.000001] BUG: kernel NULL pointer dereference, address: 0000000000000008", Verdict::Crash),
+            ("[   12.000001] Oops: 0000 [#1] PREEMPT SMP", Verdict::Crash),
+            ("[    9.5] WARNING: CPU: 1 PID: 77 at kernel/bpf/verifier.c:1 x+0x1/0x2", Verdict::Warning),
+            ("[   60.0] watchdog: BUG: soft lockup - CPU#0 stuck for 22s!", Verdict::Warning),
+            ("[    1.0] clocksource: tsc", Verdict::Nothing),
+            ("BUG: this is a test's own line", Verdict::Nothing),
+            ("[not a time] Kernel panic", Verdict::Nothing),
+            ("", Verdict::Nothing),
+        ] {
+            assert_eq!(verdict(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_table_shows_the_counts_and_the_warnings() {
+        let mut watched = Watched::default();
+        watched.note("test result: ok. 31 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 9.1s");
+        let mut report = Report {
+            exit_code: Some(0),
+            crash: watched.crash,
+            warnings: watched.warnings,
+            result: watched.result,
+            console: PathBuf::new(),
+        };
+        assert_eq!(report.summary(), ", 31 passed");
+        report.warnings.push("[ 1.0] WARNING: x".to_owned());
+        assert_eq!(report.summary(), ", 31 passed, 1 kernel warnings");
+    }
+}
