@@ -1,6 +1,20 @@
 //! Who owns an address: autonomous system, organisation, and two of the three countries.
 
+mod decode;
+mod encode;
+pub mod import;
+mod layer;
+mod ranges;
+mod scope;
+mod table;
+
 use std::{fmt, net::IpAddr, sync::Arc};
+
+pub use decode::OwnershipError;
+pub use encode::encode;
+pub use layer::{Conflict, Data, Layer, Ranges, System, TooManySystems};
+pub use scope::scope;
+pub use table::{Facts, Prefixes, Table};
 
 /// ISO 3166-1 alpha-2 code, upper case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -22,6 +36,20 @@ impl CountryCode {
     #[must_use]
     pub fn as_str(&self) -> &str {
         str::from_utf8(&self.0).unwrap_or("??")
+    }
+
+    /// A number from 0 for `AA` to 675 for `ZZ`, the form that the table keeps and the file stores.
+    #[must_use]
+    fn index(self) -> u16 {
+        let [first, second] = self.0.map(|letter| u16::from(letter - b'A'));
+        first * 26 + second
+    }
+
+    /// The inverse of [`CountryCode::index`]; `None` above `ZZ`.
+    #[must_use]
+    fn from_index(index: u16) -> Option<Self> {
+        let letter = |number: u16| u8::try_from(number).ok().filter(|&number| number < 26).map(|number| b'A' + number);
+        Some(Self([letter(index / 26)?, letter(index % 26)?]))
     }
 }
 
@@ -68,3 +96,6 @@ pub trait OwnerLookup: Send + Sync {
     /// The date of the data.
     fn data_date(&self) -> jiff::civil::Date;
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,80 @@
+//! Builds the ownership table from the unpacked source packages. `cargo xtask data` runs this.
+//!
+//! It is an example and not part of `xtask`, so that `xtask`, the first thing built on a fresh machine, stays small; and
+//! not part of the program, so that the program carries neither a compressor nor a reader of MMDB files.
+
+use std::{env, fs::File, io::BufReader, net::IpAddr, path::Path};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use egresswatch::ownership::{
+    CountryCode, Data, OwnerLookup as _, Ranges, Table, encode,
+    import::{self, Origins},
+};
+use jiff::civil::Date;
+use maxminddb::{PathElement, Reader, WithinOptions};
+
+/// Facts that any usable table holds: addresses and the autonomous systems that have originated them for many years.
+const ANCHORS: &[(&str, u32)] =
+    &[("8.8.8.8", 15169), ("1.1.1.1", 13335), ("111.13.100.1", 9808), ("2409:8c00::1", 9808)];
+/// Fewer origin ranges than these, IPv4 and IPv6, mean that a source is incomplete.
+const FEWEST_RANGES: (usize, usize) = (300_000, 60_000);
+/// Compression level; the highest that needs no special decompressor.
+const LEVEL: i32 = 19;
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let [packages, date, output] = arguments.as_slice() else {
+        bail!("usage: build-ownership <folder of the unpacked packages> <date of the data> <output file>");
+    };
+    let packages = Path::new(packages);
+    let date: Date = date.parse().with_context(|| format!("`{date}` is not a date like 2026-06-17"))?;
+
+    let mut origins = Origins::default();
+    for file in ["asn/asn-ipv4.csv", "asn/asn-ipv6.csv"] {
+        origins.read_csv(open(packages, file)?).with_context(|| format!("cannot import {file}"))?;
+    }
+    let mut registrations = Ranges::default();
+    for file in ["asn-country/asn-country-ipv4.csv", "asn-country/asn-country-ipv6.csv"] {
+        import::read_country_csv(&mut registrations, open(packages, file)?)
+            .with_context(|| format!("cannot import {file}"))?;
+    }
+    let mut as_countries = Ranges::default();
+    for file in ["iptoasn-country-ipv4.mmdb", "iptoasn-country-ipv6.mmdb"] {
+        let path = packages.join("iptoasn-country-mmdb").join(file);
+        read_country_mmdb(&mut as_countries, &path).with_context(|| format!("cannot import {}", path.display()))?;
+    }
+    let counts = origins.ranges.counts();
+    ensure!(
+        counts.0 >= FEWEST_RANGES.0 && counts.1 >= FEWEST_RANGES.1,
+        "only {counts:?} IPv4 and IPv6 origin ranges where {FEWEST_RANGES:?} are expected: a source is incomplete"
+    );
+
+    let origin_layer = origins.ranges.flatten();
+    let countries = origin_layer.majorities(&as_countries.flatten());
+    let joined = Data::new(date, &origin_layer, &origins.organisations, &countries, registrations.flatten())?;
+    let file = encode(&joined, |content| zstd::bulk::compress(content, LEVEL))?;
+    let table = Table::decode(&file).context("the table just written cannot be read")?;
+    for &(address, asn) in ANCHORS {
+        let found = table.lookup(address.parse::<IpAddr>()?).asn;
+        ensure!(found == Some(asn), "{address} belongs to AS{asn}, the data say {found:?}: keep the table there is");
+    }
+    std::fs::write(output, file).with_context(|| format!("cannot write {output}"))
+}
+
+fn open(packages: &Path, file: &str) -> Result<BufReader<File>> {
+    let path = packages.join(file);
+    Ok(BufReader::new(File::open(&path).with_context(|| format!("cannot open {}", path.display()))?))
+}
+
+/// Adds the networks of an MMDB file that have a `country_code`.
+fn read_country_mmdb(ranges: &mut Ranges<CountryCode>, path: &Path) -> Result<()> {
+    let reader = Reader::open_readfile(path)?;
+    for result in reader.networks(WithinOptions::default())? {
+        let result = result?;
+        let Some(code) = result.decode_path::<&str>(&[PathElement::Key("country_code")])? else { continue };
+        let network = result.network()?;
+        let country = CountryCode::new(code).with_context(|| format!("`{code}` is no country code ({network})"))?;
+        ranges.push(network.network(), network.broadcast(), country)?;
+    }
+    Ok(())
+}

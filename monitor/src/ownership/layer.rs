@@ -1,0 +1,272 @@
+//! Facts laid over the address space: overlapping ranges as sources give them, and the disjoint layers made of them.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap},
+    iter,
+    net::IpAddr,
+    sync::Arc,
+};
+
+use jiff::civil::Date;
+
+use super::CountryCode;
+
+/// Everything a [`Table`](super::Table) is made of. Whoever holds one knows that every origin names a system in it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Data {
+    pub(super) date: Date,
+    /// Those with the most ranges first, so that few hold the small numbers and most lookups meet the same cache lines.
+    pub(super) systems: Vec<System>,
+    /// Positions in `systems`.
+    pub(super) origins: Layer<u32>,
+    pub(super) registrations: Layer<CountryCode>,
+}
+
+/// An autonomous system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct System {
+    /// Its number.
+    pub asn: u32,
+    /// The organisation that holds it.
+    pub organisation: Option<Arc<str>>,
+    /// Its country.
+    pub country: Option<CountryCode>,
+}
+
+impl Data {
+    /// Most systems a table can number: 22 bits, and one number apart. Some 120,000 autonomous systems are assigned.
+    pub(super) const MAXIMUM_SYSTEMS: usize = (1 << 22) - 2;
+
+    /// Joins the facts. `origins` holds AS numbers; `organisations` and `countries` go by AS number.
+    pub fn new(
+        date: Date,
+        origins: &Layer<u32>,
+        organisations: &BTreeMap<u32, String>,
+        countries: &BTreeMap<u32, CountryCode>,
+        registrations: Layer<CountryCode>,
+    ) -> Result<Self, TooManySystems> {
+        let mut boundaries = HashMap::<u32, usize>::new();
+        for asn in origins.values() {
+            *boundaries.entry(asn).or_default() += 1;
+        }
+        let numbers: BTreeSet<u32> = boundaries.keys().chain(organisations.keys()).copied().collect();
+        if numbers.len() > Self::MAXIMUM_SYSTEMS {
+            return Err(TooManySystems { found: numbers.len() });
+        }
+        let mut numbers = Vec::from_iter(numbers);
+        // The sort is stable: among equals the AS numbers ascend, which the file's differences profit from.
+        numbers.sort_by_key(|asn| Reverse(boundaries.get(asn).copied().unwrap_or(0)));
+        let positions: HashMap<u32, u32> = numbers.iter().copied().zip(0..).collect();
+        let systems = numbers
+            .into_iter()
+            .map(|asn| System {
+                asn,
+                organisation: organisations.get(&asn).map(|name| Arc::from(name.as_str())),
+                country: countries.get(&asn).copied(),
+            })
+            .collect();
+        Ok(Self { date, systems, origins: origins.map(|asn| positions.get(&asn).copied()), registrations })
+    }
+}
+
+/// The data name more autonomous systems than a table can number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the data name {found} autonomous systems, a table holds at most {}: check what was imported",
+    Data::MAXIMUM_SYSTEMS
+)]
+pub struct TooManySystems {
+    /// How many.
+    pub found: usize,
+}
+
+/// Inclusive ranges with a value each, in any order, nested or overlapping.
+#[derive(Clone, Debug)]
+pub struct Ranges<T> {
+    v4: Vec<Range<T>>,
+    v6: Vec<Range<T>>,
+}
+
+impl<T> Default for Ranges<T> {
+    fn default() -> Self {
+        Self { v4: Vec::new(), v6: Vec::new() }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Range<T> {
+    first: u128,
+    last: u128,
+    value: T,
+}
+
+/// Why two addresses are no range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Conflict {
+    /// One is IPv4, the other IPv6.
+    #[error("the range runs from {first} to {last}, an address of the other family: give both ends in one family")]
+    Families {
+        /// The first address.
+        first: IpAddr,
+        /// The last address.
+        last: IpAddr,
+    },
+    /// The last comes before the first.
+    #[error("the range runs backwards from {first} to {last}: swap them")]
+    Order {
+        /// The first address.
+        first: IpAddr,
+        /// The last address.
+        last: IpAddr,
+    },
+}
+
+impl<T: Copy + Eq> Ranges<T> {
+    /// Adds the range from `first` to `last`, both inside. IPv4-mapped addresses count as IPv4.
+    pub fn push(&mut self, first: IpAddr, last: IpAddr, value: T) -> Result<(), Conflict> {
+        let (ranges, bits) = match (first.to_canonical(), last.to_canonical()) {
+            (IpAddr::V4(first), IpAddr::V4(last)) => (&mut self.v4, (first.to_bits().into(), last.to_bits().into())),
+            (IpAddr::V6(first), IpAddr::V6(last)) => (&mut self.v6, (first.to_bits(), last.to_bits())),
+            _ => return Err(Conflict::Families { first, last }),
+        };
+        if bits.0 > bits.1 {
+            return Err(Conflict::Order { first, last });
+        }
+        ranges.push(Range { first: bits.0, last: bits.1, value });
+        Ok(())
+    }
+
+    /// How many IPv4 and IPv6 ranges.
+    #[must_use]
+    pub fn counts(&self) -> (usize, usize) {
+        (self.v4.len(), self.v6.len())
+    }
+
+    /// The value of each address: that of the narrowest range that holds it, of equally wide ones the last added.
+    #[must_use]
+    pub fn flatten(&self) -> Layer<T> {
+        let v4 = flatten(&self.v4, u32::MAX.into()).into_iter().map(|(start, value)| (start as u32, value)).collect();
+        Layer { v4, v6: flatten(&self.v6, u128::MAX) }
+    }
+}
+
+/// Walks the starts and ends of the ranges upwards and keeps the open ones in a heap, the narrowest on top. Ended ones
+/// leave the heap when they reach its top, so each range enters and leaves once. Nothing begins above `highest`.
+fn flatten<T: Copy + Eq>(ranges: &[Range<T>], highest: u128) -> Vec<(u128, Option<T>)> {
+    let mut upcoming: Vec<(usize, &Range<T>)> = ranges.iter().enumerate().collect();
+    upcoming.sort_by_key(|(_, range)| range.first);
+    let mut upcoming = upcoming.into_iter().peekable();
+    let mut open = BinaryHeap::new();
+    let mut steps = vec![(0, None)];
+    let mut position = 0;
+    loop {
+        while let Some((row, range)) = upcoming.next_if(|(_, range)| range.first <= position) {
+            open.push((Reverse(range.last - range.first), row));
+        }
+        let narrowest = loop {
+            let Some(range) = open.peek().and_then(|&(_, row)| ranges.get(row)) else { break None };
+            if range.last >= position {
+                break Some(range);
+            }
+            open.pop();
+        };
+        append(&mut steps, position, narrowest.map(|range| range.value));
+        let next_start = upcoming.peek().map(|(_, range)| range.first);
+        let next_end = narrowest.filter(|range| range.last < highest).map(|range| range.last + 1);
+        match next_start.into_iter().chain(next_end).min() {
+            Some(next) => position = next,
+            None => return steps,
+        }
+    }
+}
+
+/// Adds a step unless the value stays the same; a second value at the same position replaces the first.
+pub(super) fn append<K: PartialEq, V: PartialEq>(steps: &mut Vec<(K, V)>, start: K, value: V) {
+    steps.pop_if(|(last_start, _)| *last_start == start);
+    if steps.last().is_none_or(|(_, last_value)| *last_value != value) {
+        steps.push((start, value));
+    }
+}
+
+/// One value, or none, for each address. Each step gives where a value begins; it holds up to the next step. The first
+/// step of each family begins at its lowest address, the starts ascend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layer<T> {
+    pub(super) v4: Vec<(u32, Option<T>)>,
+    pub(super) v6: Vec<(u128, Option<T>)>,
+}
+
+impl<T: Copy> Layer<T> {
+    fn values(&self) -> impl Iterator<Item = T> {
+        let v4 = self.v4.iter().filter_map(|&(_, value)| value);
+        v4.chain(self.v6.iter().filter_map(|&(_, value)| value))
+    }
+
+    fn map<U>(&self, to: impl Fn(T) -> Option<U>) -> Layer<U> {
+        Layer {
+            v4: self.v4.iter().map(|&(start, value)| (start, value.and_then(&to))).collect(),
+            v6: self.v6.iter().map(|&(start, value)| (start, value.and_then(&to))).collect(),
+        }
+    }
+}
+
+impl Layer<u32> {
+    /// The country in which each value of this layer (an AS number) has most of its addresses by `countries`. IPv4
+    /// decides where a system has any; between equals the first in the alphabet.
+    #[must_use]
+    pub fn majorities(&self, countries: &Layer<CountryCode>) -> BTreeMap<u32, CountryCode> {
+        let v4 = sizes(&self.v4, &countries.v4, 1 << 32);
+        let mut majorities = majority_of_each(sizes(&self.v6, &countries.v6, u128::MAX));
+        majorities.extend(majority_of_each(v4));
+        majorities
+    }
+}
+
+/// How many addresses fall to each pair of values; `end` is the first address past the space.
+fn sizes<K: Copy + Ord + Into<u128>>(
+    origins: &[(K, Option<u32>)],
+    countries: &[(K, Option<CountryCode>)],
+    end: u128,
+) -> HashMap<(u32, CountryCode), u128> {
+    let mut sizes = HashMap::new();
+    let mut steps = overlay(origins, countries).peekable();
+    while let Some((start, origin, country)) = steps.next() {
+        let end = steps.peek().map_or(end, |&(next, ..)| next.into());
+        if let (Some(origin), Some(country)) = (origin, country) {
+            *sizes.entry((origin, country)).or_default() += end - start.into();
+        }
+    }
+    sizes
+}
+
+/// The country with the largest size for each AS number.
+fn majority_of_each(sizes: HashMap<(u32, CountryCode), u128>) -> BTreeMap<u32, CountryCode> {
+    let mut largest = BTreeMap::<u32, (u128, Reverse<CountryCode>)>::new();
+    for ((origin, country), size) in sizes {
+        let candidate = (size, Reverse(country));
+        largest.entry(origin).and_modify(|best| *best = candidate.max(*best)).or_insert(candidate);
+    }
+    largest.into_iter().map(|(origin, (_, Reverse(country)))| (origin, country)).collect()
+}
+
+/// Both layers at once: a step wherever one of them has a step, with the values of both from there on.
+pub(super) fn overlay<K: Copy + Ord, A: Copy, B: Copy>(
+    left: &[(K, Option<A>)],
+    right: &[(K, Option<B>)],
+) -> impl Iterator<Item = (K, Option<A>, Option<B>)> {
+    let mut left = left.iter().copied().peekable();
+    let mut right = right.iter().copied().peekable();
+    let (mut left_value, mut right_value) = (None, None);
+    iter::from_fn(move || {
+        let starts = [left.peek().map(|&(start, _)| start), right.peek().map(|&(start, _)| start)];
+        let start = starts.into_iter().flatten().min()?;
+        if let Some((_, value)) = left.next_if(|&(left_start, _)| left_start == start) {
+            left_value = value;
+        }
+        if let Some((_, value)) = right.next_if(|&(right_start, _)| right_start == start) {
+            right_value = value;
+        }
+        Some((start, left_value, right_value))
+    })
+}
