@@ -58,14 +58,14 @@ pub(crate) fn build(workspace: &Workspace) -> Result<()> {
     let bytes = read(&built)?;
     // An unchanged file keeps its time, so that nothing that embeds it is compiled again.
     if fs::read(&object).is_ok_and(|present| present == bytes) {
-        ui::say(&format!("{OBJECT} is unchanged: {}", sha256(&object)?));
+        ui::say(&format!("{OBJECT} is unchanged: {}", process::sha256(&object)?));
         return Ok(());
     }
     if let Some(folder) = object.parent() {
         fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     }
     fs::write(&object, &bytes).with_context(|| format!("cannot write {}", object.display()))?;
-    ui::say(&format!("{OBJECT} is new, {} bytes: {}", bytes.len(), sha256(&object)?));
+    ui::say(&format!("{OBJECT} is new, {} bytes: {}", bytes.len(), process::sha256(&object)?));
     Ok(())
 }
 
@@ -82,8 +82,8 @@ pub(crate) fn check(workspace: &Workspace) -> Result<()> {
         recipe.compile(&elsewhere.join("monitor-ebpf"), &workspace.target("ebpf-check/build"))
     })?;
     let rebuilt = read(&built)?;
-    ui::say(&format!("checked in: {}  {} bytes  {OBJECT}", sha256(&object)?, present.len()));
-    ui::say(&format!("rebuilt:    {}  {} bytes", sha256(&built)?, rebuilt.len()));
+    ui::say(&format!("checked in: {}  {} bytes  {OBJECT}", process::sha256(&object)?, present.len()));
+    ui::say(&format!("rebuilt:    {}  {} bytes", process::sha256(&built)?, rebuilt.len()));
     if present == rebuilt {
         return Ok(());
     }
@@ -216,12 +216,6 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 
 fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("cannot read {}: run `cargo xtask ebpf`", path.display()))
-}
-
-fn sha256(path: &Path) -> Result<String> {
-    let printed = process::output(process::command("sha256sum").arg("--").arg(path))?;
-    // A name with a backslash or newline would be printed with a backslash before the sum.
-    Ok(printed.trim_start_matches('\\').split_whitespace().next().unwrap_or_default().to_owned())
 }
 
 #[cfg(test)]

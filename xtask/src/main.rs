@@ -2,6 +2,7 @@
 
 mod apt;
 mod check;
+mod data;
 mod demo;
 mod ebpf;
 mod kernel_tests;
@@ -40,6 +41,8 @@ enum Task {
     Setup(setup::Arguments),
     /// Build the kernel programs into the object that the daemon embeds
     Ebpf(ebpf::Arguments),
+    /// Build the ownership table that the daemon embeds from the pinned data packages
+    Data(data::Arguments),
     /// Run the kernel tests on other kernels, under QEMU
     Vm(vm::Arguments),
     /// Make the pages and files that come from the code
@@ -71,6 +74,7 @@ fn dispatch(command_line: CommandLine) -> Result<()> {
         Task::Test(arguments) => test::run(&workspace, &arguments),
         Task::Setup(arguments) => setup::run(&workspace, &arguments),
         Task::Ebpf(arguments) => ebpf::run(&workspace, &arguments),
+        Task::Data(arguments) => data::run(&workspace, &arguments),
         Task::Vm(arguments) => vm::run(&workspace, &arguments),
         Task::Docs(arguments) => check::docs(&workspace, &arguments),
         Task::Check => check::run(&workspace),

@@ -42,6 +42,13 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     String::from_utf8(output.stdout).with_context(|| format!("`{}` printed no UTF-8", describe(command)))
 }
 
+/// The SHA-256 of a file in hexadecimal.
+pub(crate) fn sha256(path: &Path) -> Result<String> {
+    let printed = output(command("sha256sum").arg("--").arg(path))?;
+    // A name with a backslash or newline would be printed with a backslash before the sum.
+    Ok(printed.trim_start_matches('\\').split_whitespace().next().unwrap_or_default().to_owned())
+}
+
 /// Looks a program up in `PATH` and in the system folders an ordinary user's `PATH` lacks.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
