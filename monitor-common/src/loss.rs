@@ -49,6 +49,12 @@ impl LossReason {
         }
     }
 
+    /// Whether reports on flows are missing, which reading the flow table makes up for.
+    #[must_use]
+    pub const fn is_flow_report(self) -> bool {
+        matches!(self, Self::FlaggedRingFull | Self::FlowRingFull)
+    }
+
     /// What happened to the data: `true` where it was only delayed and the tables still hold the truth.
     #[must_use]
     pub const fn is_recoverable(self) -> bool {

@@ -5,10 +5,13 @@
 pub mod alert;
 pub mod config;
 pub mod control;
+pub mod daemon;
 pub mod decode;
 pub mod event;
+pub mod host;
 pub mod kernel;
 pub mod ownership;
+pub mod pipeline;
 pub mod policy;
 pub mod process;
 pub mod sink;

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use invalid::{Invalid, Problem};
 pub use reference::{default_toml, json_schema, reference_markdown};
 
-use crate::{control, kernel};
+use crate::{control, kernel, pipeline, policy, process, sink};
 
 /// Where the configuration is looked for unless the command line names a file.
 pub const DEFAULT_PATH: &str = "/etc/egresswatch/config.toml";
@@ -26,6 +26,14 @@ pub const DEFAULT_PATH: &str = "/etc/egresswatch/config.toml";
 pub struct Config {
     /// The kernel programs, their tables and rings.
     pub kernel: kernel::Config,
+    /// Records of flows.
+    pub flows: pipeline::Config,
+    /// The table of processes.
+    pub process: process::Config,
+    /// Which lists alert, and how often.
+    pub policy: policy::Config,
+    /// Where records go.
+    pub output: sink::Config,
     /// The socket through which a running daemon answers `egresswatch flows`.
     pub control: control::Config,
 }

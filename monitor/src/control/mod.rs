@@ -4,6 +4,7 @@
 //! answers with JSON Lines and closes. The socket's mode is the access control: it belongs to root and nobody else.
 
 mod client;
+mod server;
 
 use std::path::{Path, PathBuf};
 
@@ -11,6 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 pub use client::{ClientError, ask};
+pub use server::{Question, Server, ServerError};
 
 /// Where the socket is unless the configuration says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/egresswatch/control.sock";

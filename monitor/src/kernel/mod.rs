@@ -10,7 +10,8 @@ pub mod probes;
 pub mod system;
 
 use std::{
-    os::fd::{AsFd, BorrowedFd},
+    io,
+    os::fd::{AsFd as _, OwnedFd},
     path::PathBuf,
 };
 
@@ -20,6 +21,7 @@ use aya::{
 };
 use ipnet::{Ipv4Net, Ipv6Net};
 use monitor_common::{loss::LossReason, record};
+use tokio::io::unix::AsyncFd;
 
 pub use config::{Config, RungChoice};
 pub use load::{LoadError, OBJECT};
@@ -139,19 +141,21 @@ impl Kernel {
         })
     }
 
-    /// The descriptor that becomes readable when a ring has something that should not wait.
-    #[must_use]
-    pub fn descriptor(&self, ring: Ring) -> BorrowedFd<'_> {
-        match ring {
+    /// Becomes readable when a ring has something that should not wait. Needs a running runtime.
+    pub fn readiness(&self, ring: Ring) -> io::Result<AsyncFd<OwnedFd>> {
+        let descriptor = match ring {
             Ring::Process => self.process_ring.as_fd(),
             Ring::Flagged => self.flagged_ring.as_fd(),
             Ring::Flow => self.flow_ring.as_fd(),
-        }
+        };
+        let descriptor = descriptor.try_clone_to_owned()?;
+        // SAFETY: the descriptor is owned by the value that is returned and stays open as long as it.
+        unsafe { AsyncFd::register(descriptor) }.map_err(Into::into)
     }
 
     /// Reads up to `limit` events of a ring into `events`. Says how many records were read, and hands bad ones to
     /// `refused`.
-    pub fn read(
+    pub fn read_ring(
         &mut self,
         ring: Ring,
         limit: usize,

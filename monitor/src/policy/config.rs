@@ -2,13 +2,14 @@
 
 use std::{num::NonZeroUsize, path::PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Level;
 use crate::units::Duration;
 
 /// Options of lists and alerts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Ids of lists to switch on, over what their files say.
@@ -18,10 +19,13 @@ pub struct Config {
     /// List files of the user's own, in the format of the embedded ones. The caller reads them.
     pub files: Vec<PathBuf>,
     /// The least that a flow must have done to alert.
+    #[schemars(with = "String")]
     pub min_level: Level,
     /// How long an attempt or an established connection may still rise to a higher level before it alerts as what it is.
+    #[schemars(with = "String")]
     pub settle: Duration,
     /// Pauses between the alerts that sum up further traffic of a known contact; the last one repeats.
+    #[schemars(with = "Vec<String>")]
     pub rollup: RollupSchedule,
     /// A roll-up does not wait for its pause when the bytes sent grew by this factor since the last alert; 0 and 1 switch
     /// that off. The first pause is kept even so.

@@ -17,6 +17,7 @@ mod unit;
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{FileId, ProcessKey};
@@ -25,7 +26,7 @@ pub use host::{HostFacts, Roots, SetupError};
 pub use table::{Table, TableCounters};
 
 /// How much the process table keeps. Each number is a ceiling; what is beyond it is counted, see [`TableCounters`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Running processes kept. One more is read from `/proc` each time it is asked for.

@@ -14,7 +14,7 @@ pub use self::{
     config::{Config, Format},
     file::{File, FileError},
     stream::{Stream, stdout_format, stdout_is_terminal},
-    task::{Counters, Dropped, Ending, OutputError, OutputGone, OutputSender, OutputTask, Settings, output},
+    task::{Counters, Dropped, Ending, OutputError, OutputGone, OutputSender, OutputTask, Reopener, Settings, output},
 };
 use crate::alert::{Record, human::HumanFormat};
 

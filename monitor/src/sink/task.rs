@@ -98,6 +98,18 @@ pub struct OutputSender {
     shared: Arc<Shared>,
 }
 
+/// Asks an output to open its place anew, before anything else is written.
+#[derive(Clone, Debug)]
+pub struct Reopener(Arc<Shared>);
+
+impl Reopener {
+    /// Asks. If the output has ended, nobody hears it.
+    pub fn reopen(&self) {
+        self.0.reopen.store(true, Ordering::Release);
+        self.0.reopen_asked.notify_one();
+    }
+}
+
 /// The output has ended: its reader is gone, or its task failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the output has ended")]
@@ -121,10 +133,10 @@ impl OutputSender {
         }
     }
 
-    /// Asks for the place to be opened anew, before anything else is written.
-    pub fn reopen(&self) {
-        self.shared.reopen.store(true, Ordering::Release);
-        self.shared.reopen_asked.notify_one();
+    /// What asks for the place to be opened anew. It does not keep the output open.
+    #[must_use]
+    pub fn reopener(&self) -> Reopener {
+        Reopener(Arc::clone(&self.shared))
     }
 
     /// What this output has done so far.

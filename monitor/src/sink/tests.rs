@@ -281,7 +281,7 @@ fn a_rotated_file_is_opened_anew_and_loses_nothing() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
             fs::rename(path, rotated).expect("renamed");
-            sender.reopen();
+            sender.reopener().reopen();
             sender.send(notice(builder)).await.expect("the output runs");
         }
     });
@@ -326,7 +326,7 @@ fn a_record_cut_by_a_rotation_is_written_again_whole() {
             while !sender.counters().failing.load(Ordering::Relaxed) {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
-            sender.reopen();
+            sender.reopener().reopen();
         }
     });
     assert!(matches!(ending, Ok(Ending::Drained)), "{ending:?}");

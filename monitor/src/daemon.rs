@@ -1,0 +1,166 @@
+//! The only place that spawns: what is started in which order, and how it stops.
+//!
+//! Start: everything that can fail for a reason of the user's (configuration, lists, outputs, the control socket) comes
+//! before the kernel side; the process table is seeded after the process probes are attached, so that no process falls
+//! between the two. Stop: the kernel side first, then each stage ends when its input ends, within one deadline.
+
+mod outputs;
+mod start;
+mod watch;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use sd_notify::NotifyState;
+use tokio::{
+    runtime,
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    time::timeout,
+};
+
+use crate::{
+    alert::{RecordBuilder, input::Host},
+    config::Config,
+    control::{self, ServerError},
+    host,
+    kernel::StartError,
+    ownership::OwnershipError,
+    policy::ListError,
+    process::SetupError,
+    sink::{FileError, Format, OutputError},
+};
+
+use outputs::Outputs;
+use watch::{Ended, Watch};
+
+/// How long a stop may take before what is left is given up and counted.
+const STOP_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What the command line says beside the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunOptions {
+    /// Write every flow that ends, and long ones on a schedule.
+    pub writes_flows: bool,
+    /// The form of standard output, whatever the configuration says.
+    pub stdout: Option<Format>,
+    /// Append JSON Lines to this file.
+    pub file: Option<PathBuf>,
+    /// Let the kernel programs tell what they do.
+    pub verbose_kernel: bool,
+}
+
+/// Why the daemon did not start, or did not stop well.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kernel side.
+    #[error(transparent)]
+    Kernel(#[from] StartError),
+    /// The ownership data.
+    #[error(transparent)]
+    Ownership(#[from] OwnershipError),
+    /// A list.
+    #[error(transparent)]
+    List(#[from] ListError),
+    /// A list file of the user's.
+    #[error("cannot read the list file {}: {source}", path.display())]
+    ListFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The control socket.
+    #[error(transparent)]
+    Control(#[from] ServerError),
+    /// The runtime or a signal handler.
+    #[error("cannot start: {0}")]
+    Runtime(#[source] std::io::Error),
+    /// The process table.
+    #[error(transparent)]
+    Process(#[from] SetupError),
+    /// An output file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// An output gave up.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// The outputs did not take what was left in time.
+    #[error("stopped with records unwritten: the outputs took none for {} s", STOP_DEADLINE.as_secs())]
+    Deadline,
+}
+
+/// Runs until a signal asks it to stop, or until nobody reads standard output any more.
+pub fn run(config: &Config, options: &RunOptions) -> Result<(), Error> {
+    let runtime = runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("egresswatch")
+        .enable_all()
+        .build()
+        .map_err(Error::Runtime)?;
+    let outcome = runtime.block_on(run_in_runtime(config, options));
+    // Whatever is left is blocked in a system call; it must not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
+}
+
+async fn run_in_runtime(config: &Config, options: &RunOptions) -> Result<(), Error> {
+    let host = host::read();
+    let records = Arc::new(RecordBuilder::new(run_id(&host), host));
+    let (question_sender, questions) = mpsc::channel(1);
+    let server = if config.control.enabled { Some(control::Server::bind(&config.control.socket)?) } else { None };
+    let stages = start::stages(config, options, Arc::clone(&records))?;
+    let outputs = Outputs::open(config, options, &records)?;
+    let (stop_sender, stop) = mpsc::channel(1);
+    let signals = tokio::spawn(signals(stop_sender, outputs.reopener())?);
+    let server = server.map(|server| tokio::spawn(server.serve(question_sender)));
+    tell_systemd(&[NotifyState::Ready]);
+
+    let mut watch = Watch::new(stages, outputs);
+    let ended = watch.run(questions, stop).await.map_err(Error::Runtime)?;
+
+    tell_systemd(&[NotifyState::Stopping]);
+    signals.abort();
+    if let Some(server) = server {
+        server.abort();
+    }
+    match timeout(STOP_DEADLINE, async { watch.finish(ended).await.finish().await }).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(Error::Deadline),
+    }
+}
+
+/// Waits for signals: the first of TERM, INT and QUIT stops, HUP opens files anew.
+fn signals(
+    stop: mpsc::Sender<Ended>,
+    reopen: impl Fn() + Send + 'static,
+) -> Result<impl Future<Output = ()> + Send + 'static, Error> {
+    let catch = |kind| signal(kind).map_err(Error::Runtime);
+    let mut terminate = catch(SignalKind::terminate())?;
+    let mut interrupt = catch(SignalKind::interrupt())?;
+    let mut quit = catch(SignalKind::quit())?;
+    let mut hang_up = catch(SignalKind::hangup())?;
+    Ok(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = quit.recv() => break,
+                _ = hang_up.recv() => reopen(),
+            }
+        }
+        // The loop may have ended by itself.
+        let _ = stop.send(Ended::Signal).await;
+    })
+}
+
+/// A name for this run that no other run of any host has.
+fn run_id(host: &Host) -> String {
+    let boot_id = host.boot_id.as_deref().unwrap_or("unknown-boot").replace('-', "");
+    format!("{boot_id}-{:x}", host::boot_time().0)
+}
+
+fn tell_systemd(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "the service manager cannot be told");
+    }
+}

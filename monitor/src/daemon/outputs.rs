@@ -1,0 +1,100 @@
+//! The outputs that the configuration and the command line name, and their tasks.
+
+use std::{io, sync::Arc};
+
+use jiff::tz::TimeZone;
+use tokio::task::{JoinError, JoinHandle};
+
+use super::{Error, RunOptions};
+use crate::{
+    alert::{Record, RecordBuilder, input},
+    config::Config,
+    host,
+    sink::{self, Encoding, Ending, OutputError, OutputSender, Reopener, Settings, Stream, Transport},
+};
+
+/// Every output, as the watch loop sees it.
+#[derive(Default)]
+pub(super) struct Outputs {
+    senders: Vec<OutputSender>,
+    tasks: Vec<JoinHandle<Result<Ending, OutputError>>>,
+    is_gone: bool,
+}
+
+impl Outputs {
+    /// Opens the outputs and spawns their tasks.
+    pub(super) fn open(config: &Config, options: &RunOptions, records: &Arc<RecordBuilder>) -> Result<Self, Error> {
+        let settings = Settings::new(&config.output);
+        let mut outputs = Self::default();
+        let encoding = sink::stdout_format(options.stdout.unwrap_or(config.output.format), TimeZone::system());
+        outputs.add(Stream::stdout().map_err(Error::Runtime)?, encoding, settings, records);
+        for path in options.file.iter().chain(&config.output.file) {
+            outputs.add(sink::File::open(path)?, Encoding::JsonLines, settings, records);
+        }
+        Ok(outputs)
+    }
+
+    fn add<T: Transport>(
+        &mut self,
+        transport: T,
+        encoding: Encoding,
+        settings: Settings,
+        records: &Arc<RecordBuilder>,
+    ) {
+        let (sender, task) = sink::output(transport, encoding, settings);
+        let records = Arc::clone(records);
+        self.senders.push(sender);
+        self.tasks.push(tokio::spawn(task.run(move |dropped| dropped_record(&records, dropped))));
+    }
+
+    /// Hands a record to every output. Waits for one that must not lose it and is slow.
+    pub(super) async fn send(&mut self, record: Arc<Record>) {
+        for sender in &self.senders {
+            self.is_gone |= sender.send(Arc::clone(&record)).await.is_err();
+        }
+    }
+
+    /// What opens files anew, after a log rotation. It does not keep the outputs open.
+    pub(super) fn reopener(&self) -> impl Fn() + Send + 'static {
+        let reopeners: Vec<_> = self.senders.iter().map(OutputSender::reopener).collect();
+        move || reopeners.iter().for_each(Reopener::reopen)
+    }
+
+    /// Whether an output has ended: nobody reads it any more, or it failed.
+    pub(super) const fn is_gone(&self) -> bool {
+        self.is_gone
+    }
+
+    /// Lets every output write what it has, and says how they ended.
+    pub(super) async fn finish(self) -> Result<(), Error> {
+        drop(self.senders);
+        let mut failure = None;
+        for task in self.tasks {
+            match task.await {
+                Ok(Ok(Ending::Drained | Ending::ReaderGone)) => {}
+                Ok(Err(error)) => failure = Some(Error::Output(error)),
+                Err(error) => failure = Some(Error::Runtime(task_failed(error))),
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+}
+
+fn task_failed(error: JoinError) -> io::Error {
+    io::Error::other(error)
+}
+
+fn dropped_record(records: &RecordBuilder, dropped: sink::Dropped) -> Record {
+    let now = host::wall_clock().at(host::boot_time());
+    let within_ns = i128::try_from(dropped.within.as_nanos()).unwrap_or(i128::MAX);
+    let loss = input::Loss {
+        stage: input::LossStage::Output,
+        reason: input::OUTPUT_QUEUE_FULL.into(),
+        count: dropped.count,
+        total: dropped.total,
+        since: crate::alert::Timestamp::from_unix_ns(now.unix_ns().saturating_sub(within_ns)),
+        recoverable: false,
+        output: Some(dropped.output),
+    };
+    records.loss(now, loss)
+}

@@ -1,0 +1,90 @@
+//! Putting the stages together.
+
+use std::{fs, path::PathBuf, sync::Arc};
+
+use ipnet::IpNet;
+
+use super::{Error, RunOptions};
+use crate::{
+    alert::RecordBuilder,
+    config::Config,
+    host,
+    kernel::{Kernel, Prefixes, system::System},
+    ownership,
+    pipeline::Pipeline,
+    policy::{self, List, Lists},
+    process,
+};
+
+/// What runs.
+pub(super) struct Stages {
+    pub(super) kernel: Kernel,
+    pub(super) pipeline: Pipeline,
+    pub(super) records: Arc<RecordBuilder>,
+    pub(super) ownership_date: jiff::civil::Date,
+    pub(super) enabled_lists: u64,
+}
+
+/// Loads data and lists, starts the kernel side, and seeds the process table.
+pub(super) fn stages(config: &Config, options: &RunOptions, records: Arc<RecordBuilder>) -> Result<Stages, Error> {
+    let ownership = ownership::Table::embedded()?;
+    let lists = lists(&config.policy)?;
+    let enabled_lists = lists.headers().iter().filter(|summary| summary.header.enabled).count() as u64;
+    let prefixes = flagged_prefixes(&ownership, &lists);
+    tracing::info!(
+        ipv4_prefixes = prefixes.ipv4.len(),
+        ipv6_prefixes = prefixes.ipv6.len(),
+        lists = enabled_lists,
+        "flagged prefixes"
+    );
+    let system = System::read();
+    let kernel = Kernel::start(&config.kernel, &system, &prefixes, options.verbose_kernel)?;
+    // The kernel has its own copy; this one is as large as the ownership table.
+    drop(prefixes);
+    let ownership_date = ownership::OwnerLookup::data_date(&ownership);
+    let mut flows = config.flows.clone();
+    flows.write |= options.writes_flows;
+    let pipeline = Pipeline::new(
+        flows,
+        process_table(config, &kernel)?,
+        Box::new(ownership),
+        lists,
+        &config.policy,
+        Arc::clone(&records),
+        host::wall_clock(),
+    );
+    Ok(Stages { kernel, pipeline, records, ownership_date, enabled_lists })
+}
+
+/// The embedded lists and the user's, switched as the configuration says.
+pub(super) fn lists(config: &policy::Config) -> Result<Lists, Error> {
+    let mut lists = Lists::embedded_files()?;
+    for path in &config.files {
+        let text = fs::read_to_string(path).map_err(|source| Error::ListFile { path: PathBuf::clone(path), source })?;
+        lists.push(List::parse(&path.display().to_string(), &text)?);
+    }
+    Ok(Lists::new(lists, &config.enable, &config.disable)?)
+}
+
+/// Every prefix that the address alone flags: what enabled lists name, and the address space of the networks and
+/// countries that they name.
+fn flagged_prefixes(ownership: &ownership::Table, lists: &Lists) -> Prefixes {
+    let owned = ownership.prefixes_of(|facts| lists.flags_owner(facts.asn, facts.as_country, facts.registered_country));
+    let mut prefixes = Prefixes { ipv4: owned.v4, ipv6: owned.v6 };
+    for prefix in lists.cidrs() {
+        match prefix {
+            IpNet::V4(prefix) => prefixes.ipv4.push(prefix),
+            IpNet::V6(prefix) => prefixes.ipv6.push(prefix),
+        }
+    }
+    prefixes
+}
+
+fn process_table(config: &Config, kernel: &Kernel) -> Result<process::Table, Error> {
+    let roots = process::Roots { cgroup: Some(kernel.cgroup.clone()), ..process::Roots::default() };
+    let host = process::HostFacts::read(&roots)?;
+    let mut table = process::Table::new(roots, host, &config.process);
+    let processes = table.seed()?;
+    tracing::info!(processes, "seeded the process table");
+    Ok(table)
+}

@@ -1,0 +1,316 @@
+//! The loop between the kernel side and the outputs.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::mpsc,
+    time::{MissedTickBehavior, interval},
+};
+
+use super::{outputs::Outputs, start::Stages};
+use crate::{
+    alert::{
+        Record, Timestamp,
+        input::{Degradation, Loss, LossStage, Phase, Status},
+    },
+    control::{Question, Request},
+    event::{BootTime, Event, Flow, FlowKey, ReportReason},
+    host,
+    kernel::{Kernel, Losses, Ring},
+    pipeline::FlowTable,
+};
+
+/// Ordinary reports wait at most this long: a wake-up for each would cost more than the report.
+const FLOW_INTERVAL: Duration = Duration::from_millis(100);
+/// A flagged report waits this long for those that belong to it: the sender's follows the first payload at once.
+const GATHER: Duration = Duration::from_millis(1);
+/// How often losses are counted and what is due is done.
+const TICK: Duration = Duration::from_millis(500);
+/// How often silent flows are looked for.
+const SWEEP: Duration = Duration::from_secs(5);
+/// How often the wall clock is compared with the boot clock.
+const CLOCK: Duration = Duration::from_mins(1);
+/// Records read from a ring before the outputs and the other rings get their turn.
+const BATCH: usize = 8_192;
+
+impl FlowTable for Kernel {
+    fn read(&self, key: &FlowKey, at: BootTime) -> Option<Flow> {
+        self.flow(key, at)
+    }
+
+    fn forget(&mut self, key: &FlowKey) {
+        Kernel::forget(self, key);
+    }
+}
+
+/// Why the loop ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// A signal asked for it.
+    Signal,
+    /// Nobody reads the output any more.
+    ReaderGone,
+}
+
+impl Ended {
+    const fn as_token(self) -> &'static str {
+        match self {
+            Self::Signal => "signal",
+            Self::ReaderGone => "reader_gone",
+        }
+    }
+}
+
+/// The loop's state.
+pub(super) struct Watch {
+    stages: Stages,
+    outputs: Outputs,
+    events: Vec<Event>,
+    ready: Vec<Arc<Record>>,
+    losses: Losses,
+    losses_at: Timestamp,
+    refused: u64,
+    started_at: BootTime,
+}
+
+impl Watch {
+    pub(super) fn new(stages: Stages, outputs: Outputs) -> Self {
+        let started_at = host::boot_time();
+        Self {
+            stages,
+            outputs,
+            events: Vec::new(),
+            ready: Vec::new(),
+            losses: Losses::default(),
+            losses_at: host::wall_clock().at(started_at),
+            refused: 0,
+            started_at,
+        }
+    }
+
+    /// Watches until `stop` is told to, or until the outputs have gone.
+    pub(super) async fn run(
+        &mut self,
+        mut questions: mpsc::Receiver<Question>,
+        mut stop: mpsc::Receiver<Ended>,
+    ) -> std::io::Result<Ended> {
+        let flagged = self.stages.kernel.readiness(Ring::Flagged)?;
+        let ordinary = self.stages.kernel.readiness(Ring::Flow)?;
+        let mut flow_timer = ticker(FLOW_INTERVAL);
+        let mut tick_timer = ticker(TICK);
+        let mut sweep_timer = ticker(SWEEP);
+        let mut clock_timer = ticker(CLOCK);
+        self.begin().await;
+        loop {
+            tokio::select! {
+                biased;
+                ended = stop.recv() => return Ok(ended.unwrap_or(Ended::Signal)),
+                guard = flagged.readable() => {
+                    tokio::time::sleep(GATHER).await;
+                    guard?.clear_ready();
+                    self.read(Ring::Flagged);
+                }
+                guard = ordinary.readable() => {
+                    guard?.clear_ready();
+                    self.read(Ring::Flow);
+                }
+                _ = flow_timer.tick() => self.read(Ring::Flow),
+                _ = tick_timer.tick() => self.tick().await,
+                _ = sweep_timer.tick() => self.sweep(),
+                _ = clock_timer.tick() => self.stages.pipeline.set_clock(host::wall_clock()),
+                Some((request, answer)) = questions.recv() => {
+                    let Request::Flows = request;
+                    // The client may have gone meanwhile.
+                    let _ = answer.send(self.live_flows());
+                }
+            }
+            self.deliver().await;
+            if self.outputs.is_gone() {
+                return Ok(Ended::ReaderGone);
+            }
+        }
+    }
+
+    /// Reads what is left, tells what was held back, and says goodbye.
+    pub(super) async fn finish(mut self, ended: Ended) -> Outputs {
+        // What was in flight when the signal came is in the rings by now.
+        self.read(Ring::Flagged);
+        self.read(Ring::Flow);
+        self.count_losses();
+        let now = host::boot_time();
+        let Stages { kernel, pipeline, .. } = &mut self.stages;
+        pipeline.finish(now, kernel, &mut self.ready);
+        self.deliver().await;
+        let status = Status { reason: Some(ended.as_token().to_owned()), ..self.status(Phase::Stopped) };
+        self.write_status(status).await;
+        self.outputs
+    }
+
+    /// Says what runs and what does not.
+    async fn begin(&mut self) {
+        let at = host::wall_clock().at(self.started_at);
+        let status = self.status(Phase::Started);
+        self.write_status(status).await;
+        for degradation in &self.stages.kernel.degradations {
+            let record = self.stages.records.degradation(
+                at,
+                Degradation {
+                    token: degradation.as_token().into(),
+                    missing: degradation.to_string(),
+                    remedy: Some(degradation.remedy().to_owned()),
+                },
+            );
+            self.ready.push(Arc::new(record));
+        }
+        // What the kernel side saw between its attachment and now.
+        self.read(Ring::Flow);
+        self.deliver().await;
+    }
+
+    /// Reads a ring of flows, after the ring that explains them, and lets the stages work.
+    fn read(&mut self, ring: Ring) {
+        loop {
+            let mut flows = std::mem::take(&mut self.events);
+            let count = self.stages.kernel.read_ring(ring, BATCH, &mut flows, |error| refuse(&mut self.refused, error));
+            let mut explanations = Vec::new();
+            while self
+                .stages
+                .kernel
+                .read_ring(Ring::Process, BATCH, &mut explanations, |error| refuse(&mut self.refused, error))
+                == BATCH
+            {}
+            let Stages { kernel, pipeline, .. } = &mut self.stages;
+            for event in explanations {
+                pipeline.handle(event, kernel, &mut self.ready);
+            }
+            for event in latest_of_each(&mut flows) {
+                pipeline.handle(event, kernel, &mut self.ready);
+            }
+            self.events = flows;
+            if count < BATCH {
+                break;
+            }
+        }
+    }
+
+    async fn tick(&mut self) {
+        let now = host::boot_time();
+        let Stages { kernel, pipeline, .. } = &mut self.stages;
+        pipeline.tick(now, kernel, &mut self.ready);
+        self.count_losses();
+        if let Some(logger) = &mut self.stages.kernel.logger {
+            logger.flush();
+        }
+        self.deliver().await;
+    }
+
+    fn sweep(&mut self) {
+        let now = host::boot_time();
+        let Stages { kernel, pipeline, .. } = &mut self.stages;
+        pipeline.sweep(now, kernel, &mut self.ready);
+    }
+
+    /// Turns new losses into records, and makes up for those that the flow table can make up for.
+    fn count_losses(&mut self) {
+        let losses = match self.stages.kernel.losses() {
+            Ok(losses) => losses,
+            Err(error) => {
+                tracing::warn!(%error, "the loss counters cannot be read");
+                return;
+            }
+        };
+        let at = host::wall_clock().at(host::boot_time());
+        let mut must_resync = false;
+        for ((reason, total), (_, before)) in losses.iter().zip(self.losses.iter()) {
+            if total <= before {
+                continue;
+            }
+            must_resync |= reason.is_flow_report();
+            let loss = Loss {
+                stage: LossStage::Kernel,
+                reason: reason.as_token().into(),
+                count: total - before,
+                total,
+                since: self.losses_at,
+                recoverable: reason.is_recoverable(),
+                output: None,
+            };
+            self.ready.push(Arc::new(self.stages.records.loss(at, loss)));
+        }
+        self.losses = losses;
+        self.losses_at = at;
+        if must_resync {
+            self.read(Ring::Flagged);
+            self.read(Ring::Flow);
+            let now = host::boot_time();
+            let flows: Vec<Flow> = self.stages.kernel.flows(now).collect();
+            let Stages { kernel, pipeline, .. } = &mut self.stages;
+            pipeline.resync(flows, kernel, &mut self.ready);
+        }
+    }
+
+    fn live_flows(&self) -> Vec<String> {
+        let now = host::boot_time();
+        let records = self.stages.pipeline.live_records(now, &self.stages.kernel);
+        // A record serialises by construction; one that does not is left out.
+        records.iter().filter_map(|record| serde_json::to_string(record).ok()).collect()
+    }
+
+    async fn deliver(&mut self) {
+        for record in self.ready.drain(..) {
+            self.outputs.send(record).await;
+        }
+    }
+
+    async fn write_status(&mut self, status: Status) {
+        let at = host::wall_clock().at(host::boot_time());
+        let record = self.stages.records.status(at, status);
+        self.outputs.send(Arc::new(record)).await;
+    }
+
+    fn status(&self, phase: Phase) -> Status {
+        let totals = self.stages.pipeline.totals();
+        Status {
+            rung: Some(self.stages.kernel.rung.as_token().to_owned()),
+            ownership_date: Some(self.stages.ownership_date),
+            lists: Some(self.stages.enabled_lists),
+            uptime_ns: Some(host::boot_time().since_ns(self.started_at)),
+            flows: Some(totals.flows),
+            alerts: Some(totals.alerts),
+            losses: Some(self.losses.iter().map(|(_, count)| count).sum()),
+            degradations: self.stages.kernel.degradations.iter().map(|one| one.as_token().to_owned()).collect(),
+            ..Status::new(phase)
+        }
+    }
+}
+
+/// Of several reports on one flow in a batch only the last matters, because each is a whole snapshot; the order of
+/// everything else stays.
+fn latest_of_each(events: &mut Vec<Event>) -> impl Iterator<Item = Event> + use<'_> {
+    let mut last: HashMap<FlowKey, usize> = HashMap::new();
+    for (index, event) in events.iter().enumerate() {
+        if let Event::Flow(flow) = event
+            && flow.reason != ReportReason::Closed
+        {
+            last.insert(flow.key, index);
+        }
+    }
+    events.drain(..).enumerate().filter_map(move |(index, event)| match &event {
+        Event::Flow(flow) if last.get(&flow.key).is_some_and(|last| *last > index) => None,
+        _ => Some(event),
+    })
+}
+
+fn refuse(count: &mut u64, error: crate::decode::DecodeError) {
+    *count += 1;
+    // The first one says it all; the count goes on.
+    if *count == 1 {
+        tracing::error!(%error, "a kernel record was refused");
+    }
+}
+
+fn ticker(period: Duration) -> tokio::time::Interval {
+    let mut timer = interval(period);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    timer
+}

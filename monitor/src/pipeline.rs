@@ -1,0 +1,428 @@
+//! The stages in order, synchronous and without a clock of their own: events in, records out.
+//!
+//! The kernel's flow table is the truth and its reports are hints: each report is a whole snapshot, a later one replaces
+//! an earlier one, and a report that found no room in a ring is made up for by reading the table again. After each
+//! report of an open flow its entry is read once more, so that the totals of a flow that falls silent are exact within
+//! [`READ_DELAY_NS`] and one report interval of its last byte.
+
+mod live;
+
+use std::{collections::VecDeque, sync::Arc};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    alert::{
+        Record, RecordBuilder, WallClock,
+        input::{FlowMoment, Subject},
+    },
+    event::{BootTime, Event, Flow, FlowKey, ReportReason},
+    ownership::OwnerLookup,
+    policy::{self, ContactKey, Decision, Lists, Observation, Tracker},
+    process::Table as ProcessTable,
+    units::Duration,
+};
+
+use live::{Details, LiveFlow, LiveFlows};
+
+/// How long after a report an open flow's entry is read again, in ns.
+const READ_DELAY_NS: u64 = 2_000_000_000;
+/// A released TCP flow whose end nobody reports has ended when it is silent for this long, in ns.
+const RELEASED_SILENCE_NS: u64 = 5_000_000_000;
+
+/// Settings of the pipeline: `[flows]` in the configuration file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Write a record of each flow that ends, and of long ones on a schedule, beside the alerts.
+    pub write: bool,
+    /// A flow that goes on and moves bytes is written at least this often.
+    #[schemars(with = "String")]
+    pub interval: Duration,
+    /// A flow without a handshake (UDP, ICMP) has ended when nothing moved for this long.
+    #[schemars(with = "String")]
+    pub idle: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { write: false, interval: Duration::from_secs(60), idle: Duration::from_secs(120) }
+    }
+}
+
+/// The kernel's flow table, as the pipeline needs it.
+pub trait FlowTable {
+    /// A flow's present totals; `None` if the kernel side has forgotten it.
+    fn read(&self, key: &FlowKey, at: BootTime) -> Option<Flow>;
+    /// Makes the kernel side forget a flow.
+    fn forget(&mut self, key: &FlowKey);
+}
+
+/// What happened so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Flows that ended or are open.
+    pub flows: u64,
+    /// Flows that ended.
+    pub ended_flows: u64,
+    /// Alerts told.
+    pub alerts: u64,
+    /// Open flows.
+    pub live_flows: u64,
+    /// Flows whose process nothing could tell.
+    pub unattributed_flows: u64,
+}
+
+/// The stages after `decode`.
+pub struct Pipeline {
+    config: Config,
+    processes: ProcessTable,
+    ownership: Box<dyn OwnerLookup>,
+    lists: Lists,
+    tracker: Tracker<Arc<Context>>,
+    records: Arc<RecordBuilder>,
+    clock: WallClock,
+    live: LiveFlows,
+    /// Open flows whose entries are to be read again, by when.
+    reads: VecDeque<(BootTime, FlowKey)>,
+    totals: Totals,
+}
+
+/// What an alert is rendered from.
+#[derive(Clone, Debug)]
+struct Context {
+    flow: Flow,
+    details: Arc<Details>,
+}
+
+impl Pipeline {
+    /// A pipeline that has seen nothing yet.
+    #[must_use]
+    pub fn new(
+        config: Config,
+        processes: ProcessTable,
+        ownership: Box<dyn OwnerLookup>,
+        lists: Lists,
+        policy: &policy::Config,
+        records: Arc<RecordBuilder>,
+        clock: WallClock,
+    ) -> Self {
+        Self {
+            config,
+            processes,
+            ownership,
+            lists,
+            tracker: Tracker::new(policy),
+            records,
+            clock,
+            live: LiveFlows::default(),
+            reads: VecDeque::new(),
+            totals: Totals::default(),
+        }
+    }
+
+    /// Takes one event in.
+    pub fn handle(&mut self, event: Event, table: &mut impl FlowTable, outputs: &mut Vec<Arc<Record>>) {
+        match event {
+            Event::Flow(flow) => self.flow(&flow, table, outputs),
+            Event::SocketReleased { socket_cookie, at } => {
+                for key in self.live.of_socket(socket_cookie) {
+                    let last = table.read(&key, at);
+                    self.end(&key, last, at, table, outputs);
+                }
+            }
+            Event::Exec(exec) => self.processes.exec(&exec),
+            Event::Fork(fork) => self.processes.fork(&fork),
+            Event::Exit { process, at } => self.processes.exit(process, at),
+            Event::CgroupCreated(created) => self.processes.cgroup_created(&created),
+        }
+    }
+
+    /// Does what is due at `now`: reads entries again, ends what fell silent, tells what the tracker held back.
+    pub fn tick(&mut self, now: BootTime, table: &mut impl FlowTable, outputs: &mut Vec<Arc<Record>>) {
+        while let Some((due_at, key)) = self.reads.pop_front() {
+            if due_at > now {
+                self.reads.push_front((due_at, key));
+                break;
+            }
+            self.read_again(&key, now, table, outputs);
+        }
+        for decision in self.tracker.tick(now) {
+            self.alert(&decision, outputs);
+        }
+    }
+
+    /// Ends the flows that have no end of their own and fell silent. Called every few seconds.
+    pub fn sweep(&mut self, now: BootTime, table: &mut impl FlowTable, outputs: &mut Vec<Arc<Record>>) {
+        let idle_ns = self.config.idle.as_ns();
+        let silent: Vec<FlowKey> = self
+            .live
+            .iter()
+            .filter(|(key, live)| {
+                let silence_ns = now.since_ns(live.flow.last_at);
+                let has_end = matches!(key.protocol, crate::event::Protocol::Tcp);
+                (!has_end && silence_ns >= idle_ns)
+                    || (has_end
+                        && live.flow.facts.released
+                        && live.flow.facts.midstream
+                        && silence_ns >= RELEASED_SILENCE_NS)
+            })
+            .map(|(key, _)| *key)
+            .collect();
+        for key in silent {
+            let last = table.read(&key, now);
+            // It may have moved since its last report.
+            if last.as_ref().is_some_and(|last| now.since_ns(last.last_at) < RELEASED_SILENCE_NS) {
+                continue;
+            }
+            self.end(&key, last, now, table, outputs);
+        }
+    }
+
+    /// Takes in the whole flow table: for what is there at start, and after reports found no room in a ring.
+    pub fn resync(&mut self, flows: Vec<Flow>, table: &mut impl FlowTable, outputs: &mut Vec<Arc<Record>>) {
+        for flow in flows {
+            if flow.facts.closed {
+                let (key, at) = (flow.key, flow.at);
+                self.take_in(&flow, outputs);
+                self.end(&key, None, at, table, outputs);
+                table.forget(&key);
+            } else {
+                self.flow(&flow, table, outputs);
+            }
+        }
+    }
+
+    /// Ends everything, for the end of the program: flows are written as they stand, and what was held back is told.
+    pub fn finish(&mut self, now: BootTime, table: &mut impl FlowTable, outputs: &mut Vec<Arc<Record>>) {
+        let keys: Vec<FlowKey> = self.live.iter().map(|(key, _)| *key).collect();
+        for key in keys {
+            if let Some(last) = table.read(&key, now) {
+                self.take_in(&last, outputs);
+            }
+            if let Some(live) = self.live.remove(&key) {
+                self.write(&live.flow, &live.details, FlowMoment::Progress, outputs);
+            }
+        }
+        for decision in self.tracker.drain(now) {
+            self.alert(&decision, outputs);
+        }
+    }
+
+    /// The open flows as records, brought up to date from the kernel's table.
+    pub fn live_records(&self, now: BootTime, table: &impl FlowTable) -> Vec<Record> {
+        self.live
+            .iter()
+            .map(|(key, live)| {
+                let flow = table.read(key, now).unwrap_or_else(|| live.flow.clone());
+                self.records.flow(self.clock, &self.subject(&flow, &live.details), FlowMoment::Progress)
+            })
+            .collect()
+    }
+
+    /// Renews the way from boot time to wall-clock time, which changes when the wall clock is set.
+    pub fn set_clock(&mut self, clock: WallClock) {
+        self.clock = clock;
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        Totals { live_flows: self.live.len() as u64, ..self.totals }
+    }
+
+    /// The process table, for its figures.
+    #[must_use]
+    pub const fn processes(&self) -> &ProcessTable {
+        &self.processes
+    }
+
+    /// When [`Self::tick`] has something to do next.
+    #[must_use]
+    pub fn next_due(&self) -> Option<BootTime> {
+        let read_at = self.reads.front().map(|(due_at, _)| *due_at);
+        [read_at, self.tracker.next_due()].into_iter().flatten().min()
+    }
+
+    fn flow(&mut self, flow: &Flow, table: &mut impl FlowTable, outputs: &mut Vec<Arc<Record>>) {
+        let (key, at) = (flow.key, flow.at);
+        if flow.facts.untracked {
+            self.totals.flows += 1;
+            let details = self.describe(flow);
+            self.observe(flow, &details, outputs);
+            self.write(flow, &details, FlowMoment::Ended, outputs);
+            return;
+        }
+        if flow.reason == ReportReason::Closed {
+            self.take_in(flow, outputs);
+            self.end(&key, None, at, table, outputs);
+            return;
+        }
+        self.take_in(flow, outputs);
+        self.plan_read(key, at);
+        self.write_if_due(&key, at, outputs);
+    }
+
+    /// Makes `flow` what is known of its flow, and tells the policy. An older snapshot than the known one is ignored.
+    fn take_in(&mut self, flow: &Flow, outputs: &mut Vec<Arc<Record>>) {
+        let key = flow.key;
+        let (details, is_news) = match self.live.get_mut(&key) {
+            Some(live) if flow.at < live.flow.at && flow.reason != ReportReason::Closed => return,
+            Some(live) => {
+                let is_news = live.flow.counters != flow.counters || live.flow.facts != flow.facts;
+                let same_actor =
+                    live.flow.actor().map(|actor| actor.process) == flow.actor().map(|actor| actor.process);
+                let same_address = live.flow.translated == flow.translated;
+                live.flow.clone_from(flow);
+                (
+                    if same_actor && same_address { Some(Arc::clone(&live.details)) } else { None },
+                    is_news || !same_actor,
+                )
+            }
+            None => (None, true),
+        };
+        let details = details.unwrap_or_else(|| self.describe_live(flow));
+        if is_news {
+            self.observe(flow, &details, outputs);
+        }
+    }
+
+    /// Describes a flow that is new, or whose sender or address changed, and keeps it.
+    fn describe_live(&mut self, flow: &Flow) -> Arc<Details> {
+        let details = self.describe(flow);
+        if let Some(live) = self.live.get_mut(&flow.key) {
+            live.details = Arc::clone(&details);
+            return details;
+        }
+        self.totals.flows += 1;
+        if details.actor.is_none() {
+            self.totals.unattributed_flows += 1;
+        }
+        let live = LiveFlow {
+            flow: flow.clone(),
+            details: Arc::clone(&details),
+            is_read_planned: false,
+            written_at: flow.first_at,
+            written_bytes: 0,
+        };
+        self.live.insert(flow.key, live);
+        details
+    }
+
+    /// Who sent it, who owns the address, which lists it hits.
+    fn describe(&mut self, flow: &Flow) -> Arc<Details> {
+        let connector = flow.connector.as_ref().map(|identity| self.processes.resolve(identity));
+        let actor = match &flow.sender {
+            Some(identity) => Some(self.processes.resolve(identity)),
+            None => connector.clone(),
+        };
+        let address = flow.remote_address();
+        let owner = self.ownership.lookup(address);
+        let mut matches = self.lists.match_address(address, &owner);
+        if let Some(translated) = flow.translated.filter(|translated| translated.ip() != address) {
+            let owner = self.ownership.lookup(translated.ip());
+            matches.extend(self.lists.match_address(translated.ip(), &owner));
+        }
+        Arc::new(Details { actor, connector, owner, matches })
+    }
+
+    fn observe(&mut self, flow: &Flow, details: &Arc<Details>, outputs: &mut Vec<Arc<Record>>) {
+        if details.matches.is_empty() || details.actor.as_ref().is_some_and(|actor| actor.is_own) {
+            return;
+        }
+        let Some(contact) = ContactKey::new(details.actor.as_deref(), &details.owner, &details.matches) else { return };
+        let context = Arc::new(Context { flow: flow.clone(), details: Arc::clone(details) });
+        let observation = Observation::new(flow, contact, details.matches.clone(), context);
+        for decision in self.tracker.observe(observation) {
+            self.alert(&decision, outputs);
+        }
+    }
+
+    fn alert(&mut self, decision: &Decision<Arc<Context>>, outputs: &mut Vec<Arc<Record>>) {
+        self.totals.alerts += 1;
+        let Context { flow, details } = &*decision.context;
+        let record = self.records.alert(self.clock, &self.subject(flow, details), decision);
+        outputs.push(Arc::new(record));
+    }
+
+    /// Ends a flow: `last` is its entry, if it was still there.
+    fn end(
+        &mut self,
+        key: &FlowKey,
+        last: Option<Flow>,
+        at: BootTime,
+        table: &mut impl FlowTable,
+        outputs: &mut Vec<Arc<Record>>,
+    ) {
+        if let Some(mut last) = last {
+            table.forget(key);
+            last.facts.closed = true;
+            last.at = at;
+            last.reason = ReportReason::Closed;
+            self.take_in(&last, outputs);
+        }
+        if let Some(live) = self.live.remove(key) {
+            self.totals.ended_flows += 1;
+            self.write(&live.flow, &live.details, FlowMoment::Ended, outputs);
+        }
+    }
+
+    fn read_again(&mut self, key: &FlowKey, now: BootTime, table: &mut impl FlowTable, outputs: &mut Vec<Arc<Record>>) {
+        let Some(live) = self.live.get_mut(key) else { return };
+        live.is_read_planned = false;
+        let before = live.flow.counters;
+        // Gone from the table: its last report waits in a ring.
+        let Some(flow) = table.read(key, now) else { return };
+        let moved = flow.counters != before;
+        if moved {
+            self.take_in(&flow, outputs);
+            self.plan_read(*key, now);
+            self.write_if_due(key, now, outputs);
+        }
+    }
+
+    fn plan_read(&mut self, key: FlowKey, at: BootTime) {
+        if let Some(live) = self.live.get_mut(&key)
+            && !live.is_read_planned
+        {
+            live.is_read_planned = true;
+            self.reads.push_back((BootTime(at.0.saturating_add(READ_DELAY_NS)), key));
+        }
+    }
+
+    fn write_if_due(&mut self, key: &FlowKey, at: BootTime, outputs: &mut Vec<Arc<Record>>) {
+        let interval_ns = self.config.interval.as_ns();
+        let Some(live) = self.live.get_mut(key) else { return };
+        let moved_bytes = live.moved_bytes();
+        if at.since_ns(live.written_at) < interval_ns || moved_bytes == live.written_bytes {
+            return;
+        }
+        live.written_at = at;
+        live.written_bytes = moved_bytes;
+        let (flow, details) = (live.flow.clone(), Arc::clone(&live.details));
+        self.write(&flow, &details, FlowMoment::Progress, outputs);
+    }
+
+    fn write(&self, flow: &Flow, details: &Details, moment: FlowMoment, outputs: &mut Vec<Arc<Record>>) {
+        if self.config.write {
+            let record = self.records.flow(self.clock, &self.subject(flow, details), moment);
+            outputs.push(Arc::new(record));
+        }
+    }
+
+    fn subject<'a>(&self, flow: &'a Flow, details: &'a Details) -> Subject<'a> {
+        Subject {
+            flow,
+            actor: details.actor.as_deref(),
+            connector: details.connector.as_deref(),
+            owner: &details.owner,
+            ownership_date: self.ownership.data_date(),
+            names: &[],
+            matches: &details.matches,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

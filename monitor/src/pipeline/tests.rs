@@ -1,0 +1,253 @@
+use std::{collections::HashMap, fs, net::IpAddr};
+
+use super::*;
+use crate::{
+    alert::{
+        input::Host,
+        record::{Dataset, EventAction},
+    },
+    event::{FlowCounters, FlowFacts, Identity, ProcessKey, Protocol},
+    ownership::{CountryCode, Owner},
+    process::{HostFacts, Roots},
+};
+
+/// China Mobile, which the embedded lists flag by its AS.
+const FLAGGED: [u8; 4] = [120, 232, 0, 1];
+const UNFLAGGED: [u8; 4] = [192, 0, 2, 1];
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// A report on a flow that has just been asked for.
+pub(super) fn flow(key: FlowKey) -> Flow {
+    Flow {
+        key,
+        reason: ReportReason::Attempt,
+        at: BootTime(SECOND_NS),
+        connector: None,
+        sender: None,
+        local: None,
+        translated: None,
+        facts: FlowFacts { attempted: true, ..FlowFacts::default() },
+        counters: FlowCounters::default(),
+        first_at: BootTime(SECOND_NS),
+        established_at: None,
+        first_sent_at: None,
+        last_at: BootTime(SECOND_NS),
+    }
+}
+
+fn report(remote: [u8; 4], reason: ReportReason, at_seconds: u64, sent_bytes: u64) -> Flow {
+    let key = FlowKey { socket_cookie: 7, protocol: Protocol::Tcp, remote: (remote, 443).into() };
+    let mut report = flow(key);
+    report.reason = reason;
+    report.at = BootTime(at_seconds * SECOND_NS);
+    report.last_at = report.at;
+    report.connector = Some(Identity {
+        process: ProcessKey { pid: 4_000_000, start_ticks: 5 },
+        thread_id: 4_000_000,
+        user_id: 0,
+        group_id: 0,
+        cgroup_id: 1,
+        network_namespace_cookie: None,
+        executable: None,
+        comm: String::from("agent"),
+    });
+    report.facts.sent = sent_bytes > 0;
+    report.facts.closed = reason == ReportReason::Closed;
+    report.counters.payload_out_bytes = sent_bytes;
+    report
+}
+
+/// A flow table as the kernel would hold it.
+#[derive(Default)]
+struct Entries(HashMap<FlowKey, Flow>);
+
+impl FlowTable for Entries {
+    fn read(&self, key: &FlowKey, at: BootTime) -> Option<Flow> {
+        let mut flow = self.0.get(key)?.clone();
+        flow.at = at;
+        flow.reason = ReportReason::Read;
+        Some(flow)
+    }
+
+    fn forget(&mut self, key: &FlowKey) {
+        self.0.remove(key);
+    }
+}
+
+struct OneOwner;
+
+impl OwnerLookup for OneOwner {
+    fn lookup(&self, address: IpAddr) -> Owner {
+        if address != IpAddr::from(FLAGGED) {
+            return Owner::default();
+        }
+        Owner { asn: Some(9808), organisation: None, as_country: CountryCode::new("CN"), registered_country: None }
+    }
+
+    fn data_date(&self) -> jiff::civil::Date {
+        jiff::civil::date(2026, 6, 17)
+    }
+}
+
+struct Bench {
+    pipeline: Pipeline,
+    table: Entries,
+    records: Vec<Arc<Record>>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let roots = Roots { machine_id: folder.path().join("machine-id"), ..Roots::default() };
+        fs::write(&roots.machine_id, "0123456789abcdef0123456789abcdef\n").unwrap();
+        let host = HostFacts::read(&roots).unwrap();
+        let processes = ProcessTable::new(roots, host, &crate::process::Config::default());
+        let config = Config { write: true, ..Config::default() };
+        let records = Arc::new(RecordBuilder::new(String::from("run"), Host::default()));
+        let clock = WallClock { boot_wall_ns: 0 };
+        let lists = Lists::embedded().unwrap();
+        let policy = policy::Config::default();
+        let pipeline = Pipeline::new(config, processes, Box::new(OneOwner), lists, &policy, records, clock);
+        Self { pipeline, table: Entries::default(), records: Vec::new() }
+    }
+
+    fn handle(&mut self, event: Event) {
+        self.pipeline.handle(event, &mut self.table, &mut self.records);
+    }
+
+    fn report(&mut self, flow: Flow) {
+        if flow.reason == ReportReason::Closed {
+            self.table.0.remove(&flow.key);
+        } else {
+            self.table.0.insert(flow.key, flow.clone());
+        }
+        self.handle(Event::Flow(Box::new(flow)));
+    }
+
+    fn tick(&mut self, seconds: u64) {
+        self.pipeline.tick(BootTime(seconds * SECOND_NS), &mut self.table, &mut self.records);
+    }
+
+    /// What was written: the action and the payload bytes sent.
+    fn written(&self, dataset: Dataset) -> Vec<(EventAction, u64)> {
+        let bytes = |record: &Record| {
+            record.egresswatch.flow.as_ref().and_then(|flow| flow.out.as_ref()).map_or(0, |out| out.payload_bytes)
+        };
+        let wanted = self.records.iter().filter(|record| record.event.dataset == dataset);
+        wanted.map(|record| (record.event.action, bytes(record))).collect()
+    }
+}
+
+#[test]
+fn a_flagged_flow_alerts_at_its_first_payload_and_is_written_at_its_end() {
+    let mut bench = Bench::new();
+    bench.report(report(FLAGGED, ReportReason::Attempt, 1, 0));
+    assert_eq!(bench.written(Dataset::Alert), [], "an attempt waits for what becomes of it");
+    bench.report(report(FLAGGED, ReportReason::FirstPayload, 2, 517));
+    assert_eq!(bench.written(Dataset::Alert), [(EventAction::FirstContact, 517)]);
+    bench.report(report(FLAGGED, ReportReason::Closed, 3, 900));
+    assert_eq!(bench.written(Dataset::Flow), [(EventAction::FlowEnded, 900)]);
+    assert_eq!(bench.pipeline.totals(), Totals { flows: 1, ended_flows: 1, alerts: 1, ..Totals::default() });
+}
+
+#[test]
+fn an_unflagged_flow_is_written_and_never_alerts() {
+    let mut bench = Bench::new();
+    bench.report(report(UNFLAGGED, ReportReason::FirstPayload, 2, 517));
+    bench.report(report(UNFLAGGED, ReportReason::Closed, 3, 517));
+    bench.tick(100);
+    assert_eq!(bench.written(Dataset::Alert), []);
+    assert_eq!(bench.written(Dataset::Flow), [(EventAction::FlowEnded, 517)]);
+}
+
+#[test]
+fn totals_of_a_flow_that_falls_silent_are_read_from_the_table() {
+    let mut bench = Bench::new();
+    bench.report(report(UNFLAGGED, ReportReason::FirstPayload, 2, 517));
+    // The kernel side reported at the first byte; 100 more followed within its report interval, and then nothing.
+    let key = report(UNFLAGGED, ReportReason::Attempt, 0, 0).key;
+    bench.table.0.get_mut(&key).unwrap().counters.payload_out_bytes = 617;
+    assert_eq!(bench.pipeline.next_due(), Some(BootTime(4 * SECOND_NS)));
+    bench.tick(4);
+    let live = bench.pipeline.live_records(BootTime(4 * SECOND_NS), &Entries::default());
+    assert_eq!(live.len(), 1);
+    let out = live[0].egresswatch.flow.as_ref().and_then(|flow| flow.out.as_ref()).map(|out| out.payload_bytes);
+    assert_eq!(out, Some(617));
+    bench.tick(6);
+    assert_eq!(bench.pipeline.next_due(), None, "a silent flow is not read for ever");
+}
+
+#[test]
+fn a_report_that_was_overtaken_changes_nothing() {
+    let mut bench = Bench::new();
+    bench.report(report(UNFLAGGED, ReportReason::Progress, 5, 500));
+    bench.handle(Event::Flow(Box::new(report(UNFLAGGED, ReportReason::FirstPayload, 2, 10))));
+    bench.report(report(UNFLAGGED, ReportReason::Closed, 6, 500));
+    assert_eq!(bench.written(Dataset::Flow), [(EventAction::FlowEnded, 500)]);
+}
+
+#[test]
+fn a_released_socket_ends_each_of_its_flows_with_the_tables_totals() {
+    let mut bench = Bench::new();
+    for last in 1..=3 {
+        let mut datagrams = report([192, 0, 2, last], ReportReason::FirstPayload, 1, 10);
+        datagrams.key.protocol = Protocol::Udp;
+        bench.report(datagrams.clone());
+        bench.table.0.get_mut(&datagrams.key).unwrap().counters.payload_out_bytes = u64::from(last) * 100;
+    }
+    bench.handle(Event::SocketReleased { socket_cookie: 7, at: BootTime(2 * SECOND_NS) });
+    let mut ended = bench.written(Dataset::Flow);
+    ended.sort_by_key(|(_, bytes)| *bytes);
+    assert_eq!(ended, [100, 200, 300].map(|bytes| (EventAction::FlowEnded, bytes)));
+    assert!(bench.table.0.is_empty(), "the kernel side was told to forget them");
+}
+
+#[test]
+fn an_end_whose_report_found_no_room_is_read_from_the_table() {
+    let mut bench = Bench::new();
+    bench.report(report(FLAGGED, ReportReason::FirstPayload, 2, 517));
+    let mut left = report(FLAGGED, ReportReason::Read, 4, 2_000);
+    left.facts.closed = true;
+    bench.table.0.insert(left.key, left.clone());
+    bench.pipeline.resync(vec![left], &mut bench.table, &mut bench.records);
+    assert_eq!(bench.written(Dataset::Flow), [(EventAction::FlowEnded, 2_000)]);
+    assert!(bench.table.0.is_empty());
+    assert_eq!(bench.pipeline.totals().live_flows, 0);
+}
+
+#[test]
+fn datagrams_end_by_silence_and_connections_do_not() {
+    let mut bench = Bench::new();
+    let mut datagrams = report(UNFLAGGED, ReportReason::FirstPayload, 1, 33);
+    datagrams.key.protocol = Protocol::Udp;
+    bench.report(datagrams);
+    bench.report(report(UNFLAGGED, ReportReason::FirstPayload, 1, 44));
+    bench.pipeline.sweep(BootTime(120 * SECOND_NS), &mut bench.table, &mut bench.records);
+    assert_eq!(bench.written(Dataset::Flow), [], "not yet");
+    bench.pipeline.sweep(BootTime(121 * SECOND_NS), &mut bench.table, &mut bench.records);
+    assert_eq!(bench.written(Dataset::Flow), [(EventAction::FlowEnded, 33)]);
+    assert_eq!(bench.pipeline.totals().live_flows, 1);
+}
+
+#[test]
+fn a_full_table_is_told_once_and_not_kept() {
+    let mut bench = Bench::new();
+    let mut untracked = report(FLAGGED, ReportReason::Attempt, 1, 0);
+    untracked.facts.untracked = true;
+    bench.handle(Event::Flow(Box::new(untracked)));
+    assert_eq!(bench.pipeline.totals().live_flows, 0);
+    assert_eq!(bench.written(Dataset::Flow).len(), 1);
+    bench.tick(10);
+    assert_eq!(bench.written(Dataset::Alert).len(), 1, "all that can be told is that it was attempted");
+}
+
+#[test]
+fn the_end_of_the_program_writes_what_is_open() {
+    let mut bench = Bench::new();
+    bench.report(report(FLAGGED, ReportReason::FirstPayload, 2, 517));
+    bench.table.0.values_mut().for_each(|flow| flow.counters.payload_out_bytes = 800);
+    bench.pipeline.finish(BootTime(3 * SECOND_NS), &mut bench.table, &mut bench.records);
+    assert_eq!(bench.written(Dataset::Flow), [(EventAction::FlowProgress, 800)]);
+    let alerts = bench.written(Dataset::Alert);
+    assert_eq!(alerts.last().map(|(action, _)| *action), Some(EventAction::Rollup), "{alerts:?}");
+}
