@@ -129,7 +129,23 @@ impl Recipe {
         process::run(&mut self.cargo("build", source, target_folder)?)?;
         let object = target_folder.join(TARGET).join("release").join(BINARY);
         ensure!(object.is_file(), "the build left no {}", object.display());
-        Ok(object)
+        self.strip(&object)
+    }
+
+    /// Drops the DWARF sections, which no loader reads; BTF and its line information stay.
+    fn strip(&self, object: &Path) -> Result<PathBuf> {
+        let stripped = object.with_extension("bpf.o");
+        let library = self.compiler.sysroot.join("lib");
+        let host = format!("{}-unknown-linux-gnu", env::consts::ARCH);
+        let tool = library.join("rustlib").join(host).join("bin/rust-objcopy");
+        ensure!(
+            tool.is_file(),
+            "{} is missing: it comes with rustc from rustup (`rustup toolchain install` again)",
+            tool.display()
+        );
+        // The tool finds the compiler's own LLVM only this way.
+        process::run(Command::new(&tool).env("LD_LIBRARY_PATH", &library).arg("--strip-debug").arg(object).arg(&stripped))?;
+        Ok(stripped)
     }
 
     fn cargo(&self, verb: &str, source: &Path, target_folder: &Path) -> Result<Command> {
