@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result};
 
+use crate::data;
 use crate::ebpf;
 use crate::process;
 use crate::setup::{self, Part};
@@ -44,6 +45,7 @@ fn checks(workspace: &Workspace, summary: &mut Summary) {
     });
     summary.step("clippy on the kernel programs", || ebpf::clippy(workspace));
     summary.step("the kernel object equals its source", || ebpf::check(workspace));
+    summary.step("the ownership table equals its sources", || data::run(workspace, &data::Arguments { check: true }));
     summary.step("generated pages are fresh", || docs(workspace, &DocsArguments { check: true }));
 }
 

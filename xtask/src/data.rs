@@ -33,7 +33,7 @@ const PACKAGES: [Package; 3] = [
 pub(crate) struct Arguments {
     /// Rebuild the table beside the checked-in one and fail unless their bytes are equal
     #[arg(long)]
-    check: bool,
+    pub(crate) check: bool,
 }
 
 /// Runs the command.

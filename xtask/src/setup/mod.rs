@@ -21,7 +21,7 @@ pub(crate) enum Part {
     Test,
     /// To boot other kernels: QEMU and busybox.
     Vm,
-    /// To run the checks of CI: cargo-deny and typos.
+    /// To run the checks of CI: cargo-deny, typos and npm.
     Ci,
 }
 

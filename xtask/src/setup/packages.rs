@@ -35,6 +35,8 @@ const PACKAGES: &[Package] = &[
     Package { program: "dnsmasq", name: "dnsmasq-base", part: Part::Test },
     Package { program: "openssl", name: "openssl", part: Part::Test },
     Package { program: "certutil", name: "libnss3-tools", part: Part::Test },
+    // Fetches the pinned packages of ownership data.
+    Package { program: "npm", name: "npm", part: Part::Ci },
     // The guests.
     Package { program: "qemu-system-x86_64", name: "qemu-system-x86", part: Part::Vm },
     Package { program: "ip", name: "iproute2", part: Part::Vm },
