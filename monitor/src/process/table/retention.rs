@@ -51,16 +51,18 @@ impl Table {
         }
     }
 
-    /// Marks a held process as running, unless its pid has gone to a later one: then this is late news of its past.
+    /// Marks a held process as running. One whose pid has gone to a later one stays ended, because this is late news
+    /// of its past; so does one for which there is no room.
     pub(super) fn revive(&mut self, key: ProcessKey) {
-        if self.by_pid.get(&key.pid).is_some_and(|holder| *holder != key) {
+        let is_newest = self.by_pid.get(&key.pid) == Some(&key);
+        if !is_newest || self.processes.get(&key).is_none_or(|entry| entry.ended.is_none()) {
             return;
         }
-        if let Some(entry) = self.processes.get_mut(&key)
-            && entry.ended.take().is_some()
-        {
+        if self.running >= self.running_limit && !self.make_room() {
+            self.counters.not_recorded += 1;
+        } else if let Some(entry) = self.processes.get_mut(&key) {
+            entry.ended = None;
             self.running += 1;
-            self.by_pid.insert(key.pid, key);
         }
     }
 

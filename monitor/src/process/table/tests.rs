@@ -17,6 +17,7 @@ use crate::{
 mod live;
 mod lost;
 mod measure;
+mod timeline;
 
 const INIT: ProcessKey = key(1, 1);
 const SHELL: ProcessKey = key(100, 5_000);
@@ -328,4 +329,12 @@ fn a_directory_that_is_missing_is_an_error_that_names_it() {
     fs::remove_dir_all(host.path("proc")).expect("remove");
     let error = host.table_with(&Config::default()).seed().expect_err("no processes");
     assert!(error.to_string().contains(&host.path("proc").display().to_string()), "{error}");
+}
+
+#[test]
+fn unknown_keys_of_the_configuration_are_refused() {
+    let config: Config = toml::from_str("ended_processes = 7").expect("known key");
+    assert_eq!(config, Config { ended_processes: 7, ..Config::default() });
+    let error = toml::from_str::<Config>("retain = 7").expect_err("unknown key");
+    assert!(error.message().contains("`retain`"), "{error}");
 }

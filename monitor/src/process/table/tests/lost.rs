@@ -105,6 +105,21 @@ fn a_lost_exit_is_made_up_for_by_the_next_process_or_the_next_seeding() {
 }
 
 #[test]
+fn a_process_that_runs_after_all_needs_room_like_a_new_one() {
+    let host = Host::new();
+    let mut table = host.table_with(&Config { running_processes: 1, ..Config::default() });
+    table.exec(&Exec { parent_pid: None, ..exec(CHILD, file(7), "/usr/bin/curl") });
+    table.exit(CHILD, at(6_500));
+    table.resolve(&identity(INIT, None));
+    table.exec(&exec(CHILD, file(8), "/usr/bin/wget"));
+    assert_eq!((table.counters().running, table.counters().ended), (1, 1));
+    assert_eq!(table.resolve(&identity(CHILD, Some(file(8)))).name, "wget");
+    table.exit(INIT, at(7_000));
+    table.exec(&exec(CHILD, file(9), "/usr/bin/nc"));
+    assert_eq!(table.running_with_pid(CHILD.pid), Some(CHILD));
+}
+
+#[test]
 fn a_fork_by_an_unknown_parent_reads_it_or_leaves_the_lineage_open() {
     let host = Host::new();
     let mut table = host.seeded();
