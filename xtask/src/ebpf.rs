@@ -144,7 +144,9 @@ impl Recipe {
             tool.display()
         );
         // The tool finds the compiler's own LLVM only this way.
-        process::run(Command::new(&tool).env("LD_LIBRARY_PATH", &library).arg("--strip-debug").arg(object).arg(&stripped))?;
+        process::run(
+            Command::new(&tool).env("LD_LIBRARY_PATH", &library).arg("--strip-debug").arg(object).arg(&stripped),
+        )?;
         Ok(stripped)
     }
 
