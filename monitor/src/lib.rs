@@ -3,10 +3,12 @@
 //! Stages run in one direction, kernel to sink; see ARCHITECTURE.md.
 
 pub mod alert;
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod decode;
+pub mod doctor;
 pub mod event;
 pub mod host;
 pub mod kernel;

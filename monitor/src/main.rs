@@ -1,3 +1,7 @@
 //! The command line of `egresswatch`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    egresswatch::cli::main()
+}

@@ -15,7 +15,11 @@ use serde::{Deserialize, Serialize};
 pub use invalid::{Invalid, Problem};
 pub use reference::{default_toml, json_schema, reference_markdown};
 
-use crate::{control, kernel, pipeline, policy, process, sink};
+use crate::{
+    control, kernel, pipeline,
+    policy::{self, List, ListError, Lists},
+    process, sink,
+};
 
 /// Where the configuration is looked for unless the command line names a file.
 pub const DEFAULT_PATH: &str = "/etc/egresswatch/config.toml";
@@ -28,7 +32,7 @@ pub struct Config {
     pub kernel: kernel::Config,
     /// Records of flows.
     pub flows: pipeline::Config,
-    /// The table of processes.
+    /// How much is remembered of processes.
     pub process: process::Config,
     /// Which lists alert, and how often.
     pub policy: policy::Config,
@@ -52,6 +56,17 @@ pub enum Error {
     /// The file says something that is no configuration.
     #[error(transparent)]
     Invalid(#[from] Invalid),
+    /// A list file cannot be read.
+    #[error("cannot read the list file {} of policy.files: {source}", path.display())]
+    UnreadableList {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A list is wrong, or policy.enable and policy.disable name none.
+    #[error(transparent)]
+    List(#[from] ListError),
 }
 
 impl Config {
@@ -77,6 +92,25 @@ impl Config {
     /// Everything that is wrong, not only the first thing.
     pub fn parse(text: &str, origin: &str) -> Result<Self, Invalid> {
         source::read(text).map_err(|problems| Invalid::new(origin, problems))
+    }
+
+    /// The embedded lists and those of the user, switched as the configuration says.
+    ///
+    /// # Errors
+    /// A list file that cannot be read or is wrong, and switches for lists that do not exist.
+    pub fn lists(&self) -> Result<Lists, Error> {
+        Ok(Lists::new(self.list_files()?, &self.policy.enable, &self.policy.disable)?)
+    }
+
+    /// The embedded lists and those of the user, with all their entries.
+    pub fn list_files(&self) -> Result<Vec<List>, Error> {
+        let mut lists = Lists::embedded_files()?;
+        for path in &self.policy.files {
+            let text =
+                std::fs::read_to_string(path).map_err(|source| Error::UnreadableList { path: path.clone(), source })?;
+            lists.push(List::parse(&path.display().to_string(), &text)?);
+        }
+        Ok(lists)
     }
 }
 

@@ -71,7 +71,7 @@ pub fn reference_markdown() -> String {
         "<!-- Made by `cargo run --example generate-docs`; do not edit. -->\n\n# Configuration\n\n\
          The file is TOML, `/etc/egresswatch/config.toml` unless `--config` names another. A key that is left out keeps\n\
          its default; an unknown key or a value that cannot be is an error that names the line. `egresswatch config`\n\
-         prints the [default file](egresswatch.default.toml), `egresswatch check FILE` checks one, and\n\
+         prints the [default file](../deploy/config.toml), `egresswatch check FILE` checks one, and\n\
          [config.schema.json](config.schema.json) tells editors what can be written.\n",
     );
     for section in sections() {

@@ -16,9 +16,9 @@ pub struct Config {
     pub enable: Vec<String>,
     /// Ids of lists to switch off, over what their files say.
     pub disable: Vec<String>,
-    /// List files of the user's own, in the format of the embedded ones. The caller reads them.
+    /// Your own list files, in the format of the embedded ones, which monitor/lists/README.md describes.
     pub files: Vec<PathBuf>,
-    /// The least that a flow must have done to alert.
+    /// The least that a flow must have done to alert: "attempted", "established" or "sent".
     #[schemars(with = "String")]
     pub min_level: Level,
     /// How long an attempt or an established connection may still rise to a higher level before it alerts as what it is.

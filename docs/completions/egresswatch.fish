@@ -1,0 +1,94 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_egresswatch_global_optspecs
+    string join \n color= h/help V/version
+end
+
+function __fish_egresswatch_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_egresswatch_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_egresswatch_using_subcommand
+    set -l cmd (__fish_egresswatch_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c egresswatch -n "__fish_egresswatch_needs_command" -l color -d 'When to use colours; NO_COLOR is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c egresswatch -n "__fish_egresswatch_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c egresswatch -n "__fish_egresswatch_needs_command" -s V -l version -d 'Print version'
+complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "run" -d 'Monitor this host until SIGTERM or SIGINT'
+complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "lookup" -d 'Say who owns an address or network, and which lists name it or a domain'
+complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "lists" -d 'Show the lists of flagged infrastructure, or what one of them holds'
+complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "flows" -d 'Show the live flows of the running daemon'
+complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "doctor" -d 'Say what this host gives the monitor, what is missing and what to do'
+complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "check" -d 'Check a configuration file'
+complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "config" -d 'Print the default configuration, with comments'
+complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "completions" -d 'Print completions for a shell'
+complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "man" -d 'Print the man page'
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand run" -s c -l config -d 'Configuration file, which must exist [default: /etc/egresswatch/config.toml if it exists]' -r -F
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand run" -s o -l output -d 'Append JSON Lines to FILE; on a terminal, lines for people go on' -r -F
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand run" -l rung -d 'Which kernel programs to attach, whatever the configuration says' -r -f -a "auto\t'The best rung that this kernel has'
+base\t'Only the cgroup hooks: Linux 5.10 and later'
+sender\t'The cgroup hooks and the socket send and receive tracepoints: Linux 6.3 and later'"
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand run" -l log-format -d 'Form of the diagnostics on standard error' -r -f -a "text\t'Lines for people'
+json\t'JSON Lines'"
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand run" -l color -d 'When to use colours; NO_COLOR is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand run" -l flows -d 'Also write every flow that ends, and long ones on a schedule'
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand run" -l json -d 'Write JSON Lines to standard output, also on a terminal'
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand run" -s v -l verbose -d 'Tell more on standard error; twice also what the kernel programs do'
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand lookup" -s c -l config -d 'Configuration file, for its lists [default: /etc/egresswatch/config.toml if it exists]' -r -F
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand lookup" -l color -d 'When to use colours; NO_COLOR is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand lookup" -l json -d 'Write one JSON object'
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand lookup" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand lists" -s c -l config -d 'Configuration file, for its lists [default: /etc/egresswatch/config.toml if it exists]' -r -F
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand lists" -l color -d 'When to use colours; NO_COLOR is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand lists" -l json -d 'Write JSON Lines, one object a list; of one list also its entries'
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand lists" -s h -l help -d 'Print help'
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand flows" -l socket -d 'The daemon\'s socket' -r -F
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand flows" -l color -d 'When to use colours; NO_COLOR is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand flows" -l json -d 'Write JSON Lines, one record a flow'
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand flows" -s h -l help -d 'Print help'
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand doctor" -l color -d 'When to use colours; NO_COLOR is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand doctor" -l json -d 'Write one JSON object'
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand check" -l color -d 'When to use colours; NO_COLOR is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand check" -l json -d 'Write one JSON object'
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand check" -s h -l help -d 'Print help'
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand config" -l color -d 'When to use colours; NO_COLOR is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand config" -s h -l help -d 'Print help'
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand completions" -l color -d 'When to use colours; NO_COLOR is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand man" -l color -d 'When to use colours; NO_COLOR is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand man" -s h -l help -d 'Print help'

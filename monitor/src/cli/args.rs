@@ -1,0 +1,170 @@
+//! The arguments as they are written. What they mean is decided by each command.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+
+use super::lookup::Target;
+use crate::{control, kernel::RungChoice};
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0  done
+  1  something failed while running
+  2  the command line cannot be understood
+  3  the configuration or a list file is wrong
+  4  a privilege is missing
+  5  this kernel or system cannot run the monitor";
+
+/// Says which program on this host sends how much to whose network.
+///
+/// EgressWatch attaches eBPF programs to the kernel's socket hooks, joins every outbound flow with the process behind
+/// it, the owner of the remote address and the lists that name that owner, and writes one record when a program
+/// contacts a listed owner.
+#[derive(Debug, Parser)]
+#[command(name = "egresswatch", version, after_help = AFTER_HELP, max_term_width = 100)]
+#[command(disable_help_subcommand = true)]
+pub(super) struct Arguments {
+    /// When to use colours; NO_COLOR is honoured
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    pub(super) color: ColorChoice,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum ColorChoice {
+    // Not documented one by one: the choices explain themselves, and every command's help shows them.
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    Run(RunArguments),
+    Lookup(LookupArguments),
+    Lists(ListsArguments),
+    Flows(FlowsArguments),
+    Doctor(DoctorArguments),
+    Check(CheckArguments),
+    /// Print the default configuration, with comments
+    Config,
+    Completions(CompletionsArguments),
+    /// Print the man page
+    #[command(hide = true)]
+    Man,
+}
+
+/// Monitor this host until SIGTERM or SIGINT
+///
+/// Writes alerts, and with --flows every flow, to standard output: lines for people on a terminal, JSON Lines on a
+/// pipe. Diagnostics go to standard error. Needs root, or CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN; `egresswatch doctor`
+/// says what this host gives.
+#[derive(Args, Debug)]
+pub(super) struct RunArguments {
+    /// Configuration file, which must exist [default: /etc/egresswatch/config.toml if it exists]
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) config: Option<PathBuf>,
+    /// Also write every flow that ends, and long ones on a schedule
+    #[arg(long)]
+    pub(super) flows: bool,
+    /// Write JSON Lines to standard output, also on a terminal
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Append JSON Lines to FILE; on a terminal, lines for people go on
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) output: Option<PathBuf>,
+    /// Which kernel programs to attach, whatever the configuration says
+    #[arg(long, value_enum, value_name = "RUNG")]
+    pub(super) rung: Option<RungChoice>,
+    /// Tell more on standard error; twice also what the kernel programs do
+    #[arg(long, short, action = clap::ArgAction::Count)]
+    pub(super) verbose: u8,
+    /// Form of the diagnostics on standard error
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(super) log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogFormat {
+    /// Lines for people
+    #[default]
+    Text,
+    /// JSON Lines
+    Json,
+}
+
+/// Say who owns an address or network, and which lists name it or a domain
+///
+/// Answers from embedded data and never asks the network: no name is resolved. Lists that are switched off are looked
+/// at too, and marked.
+#[derive(Args, Debug)]
+pub(super) struct LookupArguments {
+    /// An address, an AS number (AS9808 or 9808) or a domain name
+    #[arg(value_name = "ADDRESS|ASN|NAME")]
+    pub(super) target: Target,
+    /// Write one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Configuration file, for its lists [default: /etc/egresswatch/config.toml if it exists]
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) config: Option<PathBuf>,
+}
+
+/// Show the lists of flagged infrastructure, or what one of them holds
+#[derive(Args, Debug)]
+pub(super) struct ListsArguments {
+    /// Id of a list
+    #[arg(value_name = "LIST")]
+    pub(super) list: Option<String>,
+    /// Write JSON Lines, one object a list; of one list also its entries
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Configuration file, for its lists [default: /etc/egresswatch/config.toml if it exists]
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) config: Option<PathBuf>,
+}
+
+/// Show the live flows of the running daemon
+#[derive(Args, Debug)]
+pub(super) struct FlowsArguments {
+    /// Write JSON Lines, one record a flow
+    #[arg(long)]
+    pub(super) json: bool,
+    /// The daemon's socket
+    #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET, value_hint = ValueHint::FilePath)]
+    pub(super) socket: PathBuf,
+}
+
+/// Say what this host gives the monitor, what is missing and what to do
+///
+/// The exit code is 0 if the monitor can run, be it degraded.
+#[derive(Args, Debug)]
+pub(super) struct DoctorArguments {
+    /// Write one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Check a configuration file
+#[derive(Args, Debug)]
+pub(super) struct CheckArguments {
+    /// The file [default: /etc/egresswatch/config.toml if it exists]
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) file: Option<PathBuf>,
+    /// Write one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Print completions for a shell
+///
+/// For bash: egresswatch completions bash > /etc/bash_completion.d/egresswatch
+#[derive(Args, Debug)]
+pub(super) struct CompletionsArguments {
+    /// The shell
+    #[arg(value_enum)]
+    pub(super) shell: clap_complete::Shell,
+}

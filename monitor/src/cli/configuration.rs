@@ -1,0 +1,29 @@
+//! `egresswatch check` and `egresswatch config`.
+
+use serde_json::json;
+
+use super::{Error, Output, Status, args::CheckArguments};
+use crate::config::{self, Config};
+
+/// Checks a file and says so; whatever is wrong comes back as the error.
+pub(super) fn check(arguments: &CheckArguments, output: &mut Output<'_>) -> Result<Status, Error> {
+    let loaded =
+        Config::load(arguments.file.as_deref()).and_then(|(config, file)| config.lists().map(|_| (config, file)));
+    match loaded {
+        Ok((_, file)) if arguments.json => output.json(&json!({ "valid": true, "file": file, "problems": [] }))?,
+        Ok((_, Some(file))) => output.line(format_args!("{}: {}", file.display(), output.good("good")))?,
+        Ok((_, None)) => output.line(format_args!("{} does not exist: defaults hold", config::DEFAULT_PATH))?,
+        Err(config::Error::Invalid(invalid)) if arguments.json => {
+            output.json(&json!({ "valid": false, "file": invalid.file, "problems": invalid.problems }))?;
+            return Ok(Status::Configuration);
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(Status::Success)
+}
+
+/// Prints the default configuration.
+pub(super) fn print_default(output: &mut Output<'_>) -> Result<Status, Error> {
+    output.text(&config::default_toml())?;
+    Ok(Status::Success)
+}

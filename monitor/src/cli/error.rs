@@ -1,0 +1,110 @@
+//! What can go wrong in a command, and the exit code that says so.
+
+use std::{io, process::ExitCode};
+
+use super::Output;
+use crate::{
+    config,
+    control::{ClientError, ServerError},
+    daemon,
+    kernel::{LoadError, StartError},
+    ownership::OwnershipError,
+};
+
+/// Exit codes: an interface, listed in `egresswatch --help`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Done.
+    Success = 0,
+    /// Something failed while running.
+    Failure = 1,
+    /// The command line cannot be understood.
+    Usage = 2,
+    /// The configuration or a list file is wrong.
+    Configuration = 3,
+    /// A privilege is missing.
+    Privilege = 4,
+    /// This kernel or system cannot run the monitor.
+    Unsupported = 5,
+}
+
+impl From<Status> for ExitCode {
+    fn from(status: Status) -> Self {
+        Self::from(status as u8)
+    }
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// The embedded ownership data.
+    #[error(transparent)]
+    Ownership(#[from] OwnershipError),
+    /// The monitor.
+    #[error(transparent)]
+    Daemon(#[from] daemon::Error),
+    /// No list has this id.
+    #[error("there is no list {id:?}; there are {known}")]
+    NoSuchList {
+        /// What was asked for.
+        id: String,
+        /// The ids there are.
+        known: String,
+    },
+    /// A running daemon could not be asked.
+    #[error(transparent)]
+    Control(#[from] ClientError),
+    /// The answer could not be written.
+    #[error("cannot write the answer: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl Error {
+    /// The exit code.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        match self {
+            Self::Config(_) => Status::Configuration,
+            Self::Control(ClientError::Forbidden { .. }) => Status::Privilege,
+            Self::Daemon(error) => daemon_status(error),
+            // The reader has seen enough (`egresswatch lists | head`): that is no failure.
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Status::Success,
+            Self::Control(_) | Self::Output(_) | Self::Ownership(_) | Self::NoSuchList { .. } => Status::Failure,
+        }
+    }
+
+    /// Tells the person at the terminal.
+    pub(super) fn report(&self, output: &mut Output<'_>) {
+        if self.status() == Status::Success {
+            return;
+        }
+        let label = output.bad("error:");
+        // Nobody is left to tell if this fails.
+        let _ = output.line(format_args!("{label} {self}"));
+    }
+}
+
+/// The exit code of a daemon that did not start, or did not stop well. Where trying again would give the same answer the
+/// code is one on which the unit file does not restart.
+fn daemon_status(error: &daemon::Error) -> Status {
+    let is_forbidden = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+    match error {
+        daemon::Error::Kernel(StartError::Load(error)) => match error {
+            LoadError::Privilege { .. } => Status::Privilege,
+            LoadError::Cgroup { error, .. } if is_forbidden(error) => Status::Privilege,
+            _ => Status::Unsupported,
+        },
+        daemon::Error::Kernel(_) | daemon::Error::Process(_) => Status::Unsupported,
+        daemon::Error::List(_) | daemon::Error::ListFile { .. } => Status::Configuration,
+        daemon::Error::Control(ServerError::Bind { source, .. }) if is_forbidden(source) => Status::Privilege,
+        daemon::Error::Ownership(_)
+        | daemon::Error::Control(_)
+        | daemon::Error::Runtime(_)
+        | daemon::Error::File(_)
+        | daemon::Error::Output(_)
+        | daemon::Error::Deadline => Status::Failure,
+    }
+}

@@ -1,0 +1,58 @@
+//! `egresswatch flows`: what a running daemon sees right now.
+
+use serde_json::Value;
+
+use super::{Error, Output, Status, args::FlowsArguments};
+use crate::{
+    alert::text::{humane_bytes, printable},
+    control::{self, Request},
+};
+
+/// Prints the daemon's live flows.
+pub(super) fn execute(arguments: &FlowsArguments, output: &mut Output<'_>) -> Result<Status, Error> {
+    let lines = control::ask(&arguments.socket, Request::Flows)?;
+    let mut count = 0_usize;
+    for line in lines {
+        let line = line?;
+        count += 1;
+        if arguments.json {
+            output.line(line)?;
+        } else {
+            let text = match serde_json::from_str::<Value>(&line) {
+                Ok(record) => describe(&record),
+                Err(_) => line,
+            };
+            output.line(text)?;
+        }
+    }
+    if !arguments.json {
+        let noun = if count == 1 { "flow" } else { "flows" };
+        output.line(output.faint(format_args!("{count} live {noun}")))?;
+    }
+    output.flush()?;
+    Ok(Status::Success)
+}
+
+/// One flow on one line: who, to whom, whose network, how much.
+fn describe(record: &Value) -> String {
+    let text = |pointer: &str| record.pointer(pointer).and_then(Value::as_str);
+    let number = |pointer: &str| record.pointer(pointer).and_then(Value::as_u64);
+    let name = text("/process/name").map_or_else(|| "unknown process".to_owned(), printable);
+    let process = number("/process/pid").map_or(name.clone(), |pid| format!("{name}[{pid}]"));
+    let address = printable(text("/destination/ip").unwrap_or("?"));
+    let remote = match number("/destination/port") {
+        Some(port) if address.contains(':') => format!("[{address}]:{port}"),
+        Some(port) => format!("{address}:{port}"),
+        None => address,
+    };
+    let bytes = |pointer| number(pointer).map_or("?".to_owned(), humane_bytes);
+    let (sent, received) = (bytes("/source/bytes"), bytes("/destination/bytes"));
+    let transport = text("/network/transport").unwrap_or("?");
+    let lists = record.pointer("/egresswatch/lists").and_then(Value::as_array);
+    let whose = [text("/destination/as/organization/name"), text("/destination/geo/country_iso_code")];
+    let lists = lists.into_iter().flatten().map(Value::as_str);
+    let notes: Vec<_> = whose.into_iter().chain(lists).flatten().map(printable).collect();
+    let line =
+        format!("{process:<28} {transport:<5} {remote:<46} {sent:>8} out {received:>8} in  {}", notes.join("  "));
+    line.trim_end().to_owned()
+}

@@ -1,0 +1,177 @@
+//! `egresswatch lists`: what is flagged, on what ground, as of when.
+
+use serde::Serialize;
+
+use super::{Error, Output, Status, args::ListsArguments, matches};
+use crate::{
+    alert::text::printable,
+    config::Config,
+    policy::{Entity, List, ListSummary, Relation, Severity},
+};
+
+/// Prints every list, or one with its entries.
+pub(super) fn execute(arguments: &ListsArguments, output: &mut Output<'_>) -> Result<Status, Error> {
+    let (config, _) = Config::load(arguments.config.as_deref())?;
+    let lists = config.lists()?;
+    let Some(id) = &arguments.list else {
+        let summaries = lists.headers();
+        print_all(summaries, arguments.json, output)?;
+        return Ok(Status::Success);
+    };
+    let summary = lists.headers().iter().find(|summary| *summary.header.id == **id);
+    let list = config.list_files()?.into_iter().find(|list| *list.header.id == **id);
+    let (Some(summary), Some(list)) = (summary, list) else {
+        let known: Vec<_> = lists.headers().iter().map(|summary| summary.header.id.to_string()).collect();
+        return Err(Error::NoSuchList { id: id.clone(), known: known.join(", ") });
+    };
+    print_one(summary, &list, arguments.json, output)?;
+    Ok(Status::Success)
+}
+
+#[derive(Serialize)]
+struct SummaryReport<'a> {
+    id: &'a str,
+    title: &'a str,
+    enabled: bool,
+    severity: Severity,
+    as_of: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    legal_basis: Option<&'a str>,
+    source: &'a str,
+    file: &'a str,
+    entities: usize,
+    unverified: usize,
+    asns: usize,
+    cidrs: usize,
+    domains: usize,
+    countries: usize,
+}
+
+impl<'a> SummaryReport<'a> {
+    fn new(summary: &'a ListSummary) -> Self {
+        let (header, counts) = (&summary.header, summary.counts);
+        Self {
+            id: &header.id,
+            title: &header.title,
+            enabled: header.enabled,
+            severity: header.severity,
+            as_of: header.as_of.to_string(),
+            legal_basis: header.legal_basis.as_deref(),
+            source: &header.source,
+            file: &summary.file,
+            entities: counts.entities,
+            unverified: counts.unverified,
+            asns: counts.asns,
+            cidrs: counts.cidrs,
+            domains: counts.domains,
+            countries: counts.countries,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct EntityReport<'a> {
+    name: &'a str,
+    relation: Relation,
+    severity: Severity,
+    verified: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    authority: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<&'a str>,
+    asns: &'a [u32],
+    cidrs: Vec<String>,
+    domains: Vec<&'a str>,
+    countries: Vec<String>,
+}
+
+impl<'a> EntityReport<'a> {
+    fn new(entity: &'a Entity) -> Self {
+        Self {
+            name: &entity.name,
+            relation: entity.relation,
+            severity: entity.severity,
+            verified: entity.verified,
+            authority: entity.authority.as_deref(),
+            note: entity.note.as_deref(),
+            asns: &entity.asns,
+            cidrs: entity.cidrs.iter().map(ToString::to_string).collect(),
+            domains: entity.domains.iter().map(|domain| &**domain).collect(),
+            countries: entity.countries.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    /// Every key on one line.
+    fn keys(&self) -> String {
+        let asns = self.asns.iter().map(|asn| format!("AS{asn}"));
+        let others = self.cidrs.iter().chain(&self.countries).cloned();
+        asns.chain(others).chain(self.domains.iter().map(ToString::to_string)).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// Prints the table of lists, or one JSON object a list.
+pub(super) fn print_all(summaries: &[ListSummary], json: bool, output: &mut Output<'_>) -> std::io::Result<()> {
+    if json {
+        return summaries.iter().try_for_each(|summary| output.json(&SummaryReport::new(summary)));
+    }
+    let header = format!(
+        "{:<17} {:<4} {:<7} {:<10} {:>8} {:>8} {:>7} {:>9}  {}",
+        "LIST", "ON", "LEVEL", "AS OF", "ENTITIES", "NETWORKS", "DOMAINS", "COUNTRIES", "TITLE"
+    );
+    output.line(output.strong(header))?;
+    for summary in summaries {
+        let (header, counts) = (&summary.header, summary.counts);
+        let enabled = if header.enabled { output.good("yes") } else { output.faint("no") };
+        output.line(format_args!(
+            "{:<17} {enabled:<4} {:<7} {:<10} {:>8} {:>8} {:>7} {:>9}  {}",
+            printable(&header.id),
+            matches::severity(header.severity),
+            header.as_of.to_string(),
+            counts.entities,
+            counts.asns + counts.cidrs,
+            counts.domains,
+            counts.countries,
+            printable(&header.title),
+        ))?;
+    }
+    Ok(())
+}
+
+/// Prints one list with its entities, or one JSON object.
+pub(super) fn print_one(
+    summary: &ListSummary,
+    list: &List,
+    json: bool,
+    output: &mut Output<'_>,
+) -> std::io::Result<()> {
+    #[derive(Serialize)]
+    struct ListReport<'a> {
+        #[serde(flatten)]
+        summary: SummaryReport<'a>,
+        entries: Vec<EntityReport<'a>>,
+    }
+    let entries: Vec<_> = list.entities.iter().map(EntityReport::new).collect();
+    if json {
+        return output.json(&ListReport { summary: SummaryReport::new(summary), entries });
+    }
+    let header = &summary.header;
+    let enabled = if header.enabled { output.good("on") } else { output.faint("off: does not alert") };
+    output.line(format_args!("{}  {enabled}", output.strong(printable(&header.title))))?;
+    let legal_basis = header.legal_basis.as_deref().unwrap_or("none: a topical list");
+    let mut row = |title: &str, value: &str| output.line(format_args!("  {title:<12} {}", printable(value)));
+    row("legal basis", legal_basis)?;
+    row("source", &header.source)?;
+    row("as of", &header.as_of.to_string())?;
+    for entry in &entries {
+        output.line("")?;
+        let unverified = if entry.verified { "" } else { ", not checked at the source" };
+        let severity = matches::severity(entry.severity);
+        let relation = matches::relation(entry.relation);
+        output.line(format_args!("{} ({relation}, {severity}{unverified})", output.strong(printable(entry.name))))?;
+        for text in [entry.authority, entry.note].into_iter().flatten() {
+            output.line(output.faint(format_args!("  {}", printable(text))))?;
+        }
+        output.line(format_args!("  {}", printable(&entry.keys())))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,239 @@
+use std::fmt::Write as _;
+
+use clap::{CommandFactory as _, Parser as _};
+use jiff::civil::date;
+
+use super::{
+    Error, Output, Status,
+    args::{Arguments, Command},
+    configuration, lists,
+    lookup::{self, Target},
+    matches, run,
+};
+use crate::{
+    config::Config,
+    control::{self, ClientError},
+    daemon,
+    doctor::{Facts, Report, TypeInformation},
+    kernel::{LoadError, RungChoice, StartError, system::System},
+    ownership::Table,
+    policy::{ListError, Lists},
+    sink::Format,
+};
+
+/// What a command writes.
+fn written(command: impl FnOnce(&mut Output<'_>) -> std::io::Result<()>) -> String {
+    let mut bytes = Vec::new();
+    command(&mut Output::new(&mut bytes, false)).expect("a buffer takes everything");
+    String::from_utf8(bytes).expect("text")
+}
+
+#[test]
+fn the_definition_is_consistent() {
+    Arguments::command().debug_assert();
+}
+
+#[test]
+fn help_of_every_command() {
+    insta::assert_snapshot!(super::generate::reference_markdown());
+}
+
+#[test]
+fn a_man_page_for_every_visible_command() {
+    let pages = super::generate::man_pages().expect("pages");
+    let names: Vec<_> = pages.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names.first(), Some(&"egresswatch.1"));
+    assert_eq!(
+        names.len(),
+        1 + Arguments::command().get_subcommands().filter(|command| !command.is_hide_set()).count()
+    );
+    assert!(pages.iter().all(|(_, text)| text.contains(".SH NAME")), "{names:?}");
+}
+
+#[test]
+fn targets_are_told_apart() {
+    let address = |text: &str| Target::Address(text.parse().expect("an address"));
+    for (text, target) in [
+        ("111.13.100.1", address("111.13.100.1")),
+        ("2409:8c00::1", address("2409:8c00::1")),
+        ("[2409:8c00::1]", address("2409:8c00::1")),
+        ("::ffff:111.13.100.1", address("111.13.100.1")),
+        ("AS9808", Target::System(9808)),
+        ("as9808", Target::System(9808)),
+        ("9808", Target::System(9808)),
+        ("asn.example", Target::Name("asn.example".to_owned())),
+        ("CMPassport.com.", Target::Name("cmpassport.com".to_owned())),
+        ("_dmarc.xn--fiqs8s", Target::Name("_dmarc.xn--fiqs8s".to_owned())),
+    ] {
+        assert_eq!(text.parse(), Ok(target), "{text}");
+    }
+    let mut refusals = String::new();
+    let long = "a".repeat(64);
+    for text in [
+        "",
+        "111.13.100",
+        "1.2.3.256",
+        "10.0.0.0/8",
+        "https://example.org/",
+        "AS4294967296",
+        "中国移动.cn",
+        "a..b",
+        &long,
+    ] {
+        _ = writeln!(refusals, "{text:?}: {}", text.parse::<Target>().expect_err(text));
+    }
+    insta::assert_snapshot!(refusals);
+}
+
+#[test]
+fn lookups_for_people_and_machines() {
+    let (table, lists) = (Table::embedded().expect("data"), Lists::embedded().expect("lists"));
+    let mut text = String::new();
+    for query in
+        ["111.13.100.1", "2409:8c00::1", "AS9808", "www.cmpassport.com", "10.0.0.1", "example.org", "AS4200000000"]
+    {
+        let target = query.parse().expect(query);
+        let report = lookup::Report::new(&target, &table, &lists, date(2026, 11, 23));
+        let json = serde_json::to_string_pretty(&report).expect("JSON");
+        _ = write!(text, "$ egresswatch lookup {query}\n{}\n", written(|output| report.print(output)));
+        _ = write!(text, "$ egresswatch lookup {query} --json | jq\n{json}\n\n");
+    }
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn lists_for_people_and_machines() {
+    let embedded = Lists::embedded().expect("lists");
+    let mut text = written(|output| lists::print_all(embedded.headers(), false, output));
+    text.push_str(&written(|output| lists::print_all(embedded.headers(), true, output)));
+    insta::assert_snapshot!("all_lists", text);
+
+    let config = Config::default();
+    let list = config.list_files().expect("lists").into_iter().find(|list| &*list.header.id == "app-deepseek");
+    let list = list.expect("an embedded list");
+    let summary = embedded.headers().iter().find(|summary| summary.header.id == list.header.id).expect("the same");
+    let mut text = written(|output| lists::print_one(summary, &list, false, output));
+    text.push_str(&written(|output| lists::print_one(summary, &list, true, output)));
+    insta::assert_snapshot!("one_list", text);
+}
+
+#[test]
+fn nothing_from_a_list_reaches_the_terminal_raw() {
+    let text = "id = \"x\"\ntitle = \"\\u001b[31mred\"\nabout = \"x\"\nsource = \"https://example.org\"\nas_of = 2026-01-01\n\
+                severity = \"low\"\nenabled = true\n[[entity]]\nname = \"a\\u0007b\"\nrelation = \"topical\"\n\
+                domains = [\"example.org\"]\n";
+    let list = crate::policy::List::parse("x.toml", text).expect("a list");
+    let lists = Lists::new([list.clone()], &[], &[]).expect("lists");
+    let found = lists.match_name_all("example.org").iter().map(matches::MatchReport::new).collect::<Vec<_>>();
+    let mut text = written(|output| matches::print(&found, output));
+    text.push_str(&written(|output| lists::print_all(lists.headers(), false, output)));
+    text.push_str(&written(|output| lists::print_one(&lists.headers()[0], &list, false, output)));
+    assert!(text.chars().all(|character| character == '\n' || !character.is_control()), "{text:?}");
+}
+
+#[test]
+fn the_doctor_says_what_to_do() {
+    let facts = Facts {
+        system: System {
+            kernel_release: "5.10.0-36-amd64".to_owned(),
+            machine: "x86_64".to_owned(),
+            is_root: false,
+            missing_capabilities: vec!["CAP_NET_ADMIN", "CAP_SYS_PTRACE"],
+            cgroup_root: Some("/sys/fs/cgroup".into()),
+            lockdown: Some("confidentiality".to_owned()),
+        },
+        cgroup_is_root: Some(false),
+        types: Ok(TypeInformation {
+            missing_tracepoints: vec!["sock_send_length", "sock_recv_length"],
+            unknown_fields: vec!["task_struct.start_boottime".to_owned()],
+        }),
+        in_host_pid_namespace: Some(false),
+        bpf_statistics: Some(true),
+        locked_memory_bytes: Some(64 << 10),
+        data_date: Ok(date(2026, 6, 17)),
+        today: date(2026, 11, 23),
+        daemon_answers: false,
+    };
+    let mut text = written(|output| super::doctor::print(&Report::new(&facts), output));
+    let mut runnable = facts;
+    runnable.system.missing_capabilities.clear();
+    text.push_str(&written(|output| super::doctor::print(&Report::new(&runnable), output)));
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn check_tells_people_and_machines() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("config.toml");
+    let arguments = |json| match Arguments::parse_from(["egresswatch", "check", &file.to_string_lossy()]).command {
+        Command::Check(mut arguments) => {
+            arguments.json = json;
+            arguments
+        }
+        other => panic!("{other:?}"),
+    };
+    let check = |text: &str, json| {
+        std::fs::write(&file, text).expect("a file");
+        let mut bytes = Vec::new();
+        let result = configuration::check(&arguments(json), &mut Output::new(&mut bytes, false));
+        (result, String::from_utf8(bytes).expect("text"))
+    };
+    let (result, text) = check("", false);
+    assert_eq!((result.expect("good"), text.ends_with("config.toml: good\n")), (Status::Success, true), "{text}");
+    let (result, text) = check("[kernel]\nrungs = 1\n", true);
+    assert_eq!(result.expect("an answer"), Status::Configuration);
+    let answer: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(answer["problems"][0]["key"], "kernel.rungs");
+    assert_eq!((&answer["problems"][0]["line"], &answer["valid"]), (&2.into(), &false.into()));
+    for (text, complaint) in [
+        ("[kernel]\nrungs = 1\n", "unknown key `kernel.rungs`"),
+        ("[policy]\nenable = [\"us-fcc\"]\n", "us-fcc"),
+        ("[policy]\nfiles = [\"/nowhere/x.toml\"]\n", "/nowhere/x.toml"),
+    ] {
+        let error = check(text, false).0.expect_err(text);
+        assert!(error.to_string().contains(complaint), "{error}");
+        assert_eq!(error.status(), Status::Configuration);
+    }
+}
+
+#[test]
+fn arguments_overrule_the_configuration() {
+    let Command::Run(arguments) =
+        Arguments::parse_from(["egresswatch", "run", "--rung", "base", "--json", "--flows", "-vv", "-o", "/x/y"])
+            .command
+    else {
+        panic!("run")
+    };
+    let mut config = Config::default();
+    let options = run::apply(&arguments, &mut config).expect("options");
+    assert_eq!((config.kernel.rung, options.stdout), (RungChoice::Base, Some(Format::Json)));
+    assert!(options.writes_flows && options.verbose_kernel);
+    assert_eq!(options.file.as_deref(), Some(std::path::Path::new("/x/y")));
+}
+
+#[test]
+fn every_failure_has_its_exit_code() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let nobody = folder.path().join("control.sock");
+    let not_running = control::ask(&nobody, control::Request::Flows).err().expect("nobody listens");
+    let cases = [
+        (Error::Output(std::io::ErrorKind::BrokenPipe.into()), Status::Success),
+        (Error::Output(std::io::ErrorKind::StorageFull.into()), Status::Failure),
+        (Error::NoSuchList { id: "x".into(), known: "y".into() }, Status::Failure),
+        (Error::Control(not_running), Status::Failure),
+        (Error::Control(ClientError::Forbidden { socket: nobody }), Status::Privilege),
+        (Error::Config(Config::parse("x = 1", "x").expect_err("unknown").into()), Status::Configuration),
+        (Error::Daemon(ListError::Contradiction { id: "x".into() }.into()), Status::Configuration),
+        (Error::Daemon(daemon::Error::Deadline), Status::Failure),
+        (start(LoadError::Privilege { missing: "CAP_BPF".into() }), Status::Privilege),
+        (start(LoadError::NoCgroup), Status::Unsupported),
+        (start(LoadError::Rung { release: "5.10".into(), cause: "too old".into() }), Status::Unsupported),
+    ];
+    for (error, status) in cases {
+        assert_eq!(error.status(), status, "{error}");
+    }
+}
+
+fn start(error: LoadError) -> Error {
+    Error::Daemon(daemon::Error::Kernel(StartError::Load(error)))
+}
