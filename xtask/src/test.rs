@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::kernel_tests::{DAEMON_VARIABLE, KernelTests, Linking};
 use crate::process::{self, Root};
+use crate::root_test::{DAEMON_VARIABLE, Linking, RootTest};
 use crate::setup::{self, Part};
 use crate::ui::{Outcome, Summary};
 use crate::workspace::Workspace;
 
-const KERNEL_TESTS: &str = "kernel tests, as root on this kernel";
+/// The tests that need root: the target's name in `monitor`, and what the table calls it.
+const ROOT_TESTS: [(&str, &str); 2] =
+    [("kernel", "kernel tests, as root on this kernel"), ("mission", "browser scenario, as root")];
 
 /// Arguments of `cargo xtask test`.
 #[derive(Debug, Default, clap::Args)]
@@ -30,11 +32,12 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         cargo.current_dir(workspace.root()).args(["test", "--workspace", "--locked", "--no-fail-fast"]);
         process::run(cargo.arg("--").args(&arguments.forwarded))
     });
-    match Root::obtain() {
-        Ok(root) => {
-            summary.step(KERNEL_TESTS, || kernel(workspace, root, &arguments.forwarded));
+    let root = Root::obtain();
+    for (name, title) in ROOT_TESTS {
+        match &root {
+            Ok(root) => summary.step(title, || as_root(workspace, *root, name, &arguments.forwarded)),
+            Err(reason) => summary.note(title, Duration::ZERO, without_root(&reason.to_string())),
         }
-        Err(reason) => summary.note(KERNEL_TESTS, Duration::ZERO, without_root(&reason.to_string())),
     }
     summary.finish("cargo xtask test")
 }
@@ -45,11 +48,11 @@ fn without_root(reason: &str) -> Outcome {
 }
 
 /// Builds as the user and runs as root, so that no file of root's ends up in the target directory.
-fn kernel(workspace: &Workspace, root: Root, forwarded: &[String]) -> Result<()> {
+fn as_root(workspace: &Workspace, root: Root, name: &str, forwarded: &[String]) -> Result<()> {
     setup::ensure(workspace, &[Part::Test])?;
-    let programs = KernelTests::build(workspace, Linking::Dynamic)?;
-    let environment: &[(&str, &OsStr)] = &[(DAEMON_VARIABLE, programs.daemon.as_os_str())];
-    let mut tests = root.command(&programs.tests, environment);
+    let test = RootTest::build(workspace, name, Linking::Dynamic)?;
+    let environment: &[(&str, &OsStr)] = &[(DAEMON_VARIABLE, test.daemon.as_os_str())];
+    let mut command = root.command(&test.program, environment);
     // The folder cargo itself starts tests in. One at a time: they share the one kernel.
-    process::run(tests.current_dir(workspace.path("monitor")).arg("--test-threads=1").args(forwarded))
+    process::run(command.current_dir(workspace.path("monitor")).arg("--test-threads=1").args(forwarded))
 }

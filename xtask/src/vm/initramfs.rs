@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 
 use super::kernel::Kernel;
-use crate::kernel_tests::{DAEMON_VARIABLE, KernelTests};
 use crate::process;
+use crate::root_test::{DAEMON_VARIABLE, RootTest};
 use cpio::Archive;
 
 /// Modules that the tests' networks need, where the kernel has them as modules.
@@ -24,12 +24,7 @@ const HOST_PROGRAMS: [&str; 1] = ["ip"];
 const INIT: &str = include_str!("init.sh");
 
 /// Writes the archive into the folder and returns its path.
-pub(super) fn write(
-    folder: &Path,
-    kernel: &Kernel,
-    payload: &KernelTests,
-    test_arguments: &[String],
-) -> Result<PathBuf> {
+pub(super) fn write(folder: &Path, kernel: &Kernel, payload: &RootTest, test_arguments: &[String]) -> Result<PathBuf> {
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let path = folder.join("initramfs.cpio");
     let mut archive = Archive::default();
@@ -39,7 +34,7 @@ pub(super) fn write(
     archive.file("init", 0o755, INIT.as_bytes());
     archive.file("run-tests", 0o755, test_script(test_arguments).as_bytes());
     archive.file("bin/busybox", 0o755, &static_busybox()?);
-    archive.file("host/kernel-tests", 0o755, &read(&payload.tests)?);
+    archive.file("host/kernel-tests", 0o755, &read(&payload.program)?);
     archive.file("host/egresswatch", 0o755, &read(&payload.daemon)?);
     for program in HOST_PROGRAMS {
         add_host_program(&mut archive, program)?;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 
-use crate::kernel_tests::{KernelTests, Linking};
+use crate::root_test::{Linking, RootTest};
 use crate::setup::{self, Part};
 use crate::ui::{self, Outcome, Summary};
 use crate::workspace::Workspace;
@@ -75,10 +75,10 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     ensure_host()?;
     setup::ensure(workspace, &[Part::Vm])?;
     let payload = match &arguments.payload {
-        Some(folder) => KernelTests::in_folder(folder)?,
-        None => {
-            ui::step("build the kernel tests as static programs", || KernelTests::build(workspace, Linking::Static))?
-        }
+        Some(folder) => RootTest::in_folder(folder)?,
+        None => ui::step("build the kernel tests as static programs", || {
+            RootTest::build(workspace, "kernel", Linking::Static)
+        })?,
     };
     matrix(workspace, lines, &payload, &plan)
 }
@@ -99,7 +99,7 @@ fn ensure_host() -> Result<()> {
     Ok(())
 }
 
-fn matrix(workspace: &Workspace, lines: &[Line], payload: &KernelTests, plan: &Plan<'_>) -> Result<()> {
+fn matrix(workspace: &Workspace, lines: &[Line], payload: &RootTest, plan: &Plan<'_>) -> Result<()> {
     // The downloads come first and one after another: apt's progress and errors stay readable.
     let mut kernels = Vec::new();
     let mut summary = Summary::default();
@@ -131,7 +131,7 @@ fn matrix(workspace: &Workspace, lines: &[Line], payload: &KernelTests, plan: &P
 }
 
 /// Boots one guest and judges what it did.
-fn boot(workspace: &Workspace, kernel: &Kernel, payload: &KernelTests, plan: &Plan<'_>) -> Result<guest::Report> {
+fn boot(workspace: &Workspace, kernel: &Kernel, payload: &RootTest, plan: &Plan<'_>) -> Result<guest::Report> {
     let folder = workspace.target("vm/guests").join(kernel.line.to_string());
     let image = initramfs::write(&folder, kernel, payload, plan.test_arguments)?;
     let report = guest::boot(&folder, kernel, &image, plan.timeout)?;

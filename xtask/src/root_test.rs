@@ -1,4 +1,4 @@
-//! The kernel tests as programs: they are built as the user and run elsewhere, as root or in a guest.
+//! Tests that need root, as programs: they are built as the user and run elsewhere, as root or in a guest.
 
 use std::path::{Path, PathBuf};
 
@@ -23,31 +23,31 @@ pub(crate) enum Linking {
     Static,
 }
 
-/// The test program and the daemon it starts.
+/// A test program and the daemon it starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct KernelTests {
-    /// The test program, a libtest harness.
-    pub(crate) tests: PathBuf,
+pub(crate) struct RootTest {
+    /// The test program, with the command line of a libtest harness.
+    pub(crate) program: PathBuf,
     /// The daemon.
     pub(crate) daemon: PathBuf,
 }
 
-impl KernelTests {
-    /// Programs that somebody else built.
+impl RootTest {
+    /// Programs that somebody else built: `kernel-tests` and `egresswatch`.
     pub(crate) fn in_folder(folder: &Path) -> Result<Self> {
-        let programs = Self { tests: folder.join("kernel-tests"), daemon: folder.join("egresswatch") };
-        for program in [&programs.tests, &programs.daemon] {
+        let test = Self { program: folder.join("kernel-tests"), daemon: folder.join("egresswatch") };
+        for program in [&test.program, &test.daemon] {
             ensure!(program.is_file(), "{} is not there", program.display());
         }
-        Ok(programs)
+        Ok(test)
     }
 
-    /// Builds both.
-    pub(crate) fn build(workspace: &Workspace, linking: Linking) -> Result<Self> {
+    /// Builds the test target of this name, and the daemon with it.
+    pub(crate) fn build(workspace: &Workspace, name: &str, linking: Linking) -> Result<Self> {
         let mut cargo = process::cargo();
         cargo
             .current_dir(workspace.root())
-            .args(["test", "--no-run", "--locked", "--package", "egresswatch", "--test", "kernel"])
+            .args(["test", "--no-run", "--locked", "--package", "egresswatch", "--test", name])
             .args(["--message-format", "json-render-diagnostics"])
             .stderr(std::process::Stdio::inherit());
         if linking == Linking::Static {
@@ -61,7 +61,8 @@ impl KernelTests {
         }
         let messages = process::output(&mut cargo)?;
         Ok(Self {
-            tests: executable(&messages, "test", "kernel").context("cargo built no test program `kernel`")?,
+            program: executable(&messages, "test", name)
+                .with_context(|| format!("cargo built no test program `{name}`"))?,
             daemon: executable(&messages, "bin", "egresswatch").context("cargo built no program `egresswatch`")?,
         })
     }
