@@ -238,6 +238,13 @@ impl Pipeline {
         &self.processes
     }
 
+    /// Reads the running processes again, after events about processes were lost.
+    pub fn reseed_processes(&mut self) {
+        if let Err(error) = self.processes.seed() {
+            tracing::warn!(%error, "the process table cannot be read again");
+        }
+    }
+
     /// When [`Self::tick`] has something to do next.
     #[must_use]
     pub fn next_due(&self) -> Option<BootTime> {

@@ -3,7 +3,10 @@
 use std::{io, sync::Arc};
 
 use jiff::tz::TimeZone;
-use tokio::task::{JoinError, JoinHandle};
+use tokio::{
+    task::{JoinError, JoinHandle},
+    time::Instant,
+};
 
 use super::{Error, RunOptions};
 use crate::{
@@ -47,10 +50,11 @@ impl Outputs {
         self.tasks.push(tokio::spawn(task.run(move |dropped| dropped_record(&records, dropped))));
     }
 
-    /// Hands a record to every output. Waits for one that must not lose it and is slow.
-    pub(super) async fn send(&mut self, record: Arc<Record>) {
+    /// Hands a record to every output. Waits for a slow one: with a record that must arrive as long as it takes, with
+    /// another until `deadline`.
+    pub(super) async fn send(&mut self, record: Arc<Record>, deadline: Instant) {
         for sender in &self.senders {
-            self.is_gone |= sender.send(Arc::clone(&record)).await.is_err();
+            self.is_gone |= sender.send_until(Arc::clone(&record), deadline).await.is_err();
         }
     }
 

@@ -2,9 +2,10 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use monitor_common::loss::LossReason;
 use tokio::{
     sync::mpsc,
-    time::{MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval},
 };
 
 use super::{outputs::Outputs, start::Stages};
@@ -22,6 +23,9 @@ use crate::{
 
 /// Ordinary reports wait at most this long: a wake-up for each would cost more than the report.
 const FLOW_INTERVAL: Duration = Duration::from_millis(100);
+/// Ordinary records wait this long in all for an output that is slower than they come; an alert then waits no longer
+/// than this behind them.
+const FLOW_PATIENCE: Duration = Duration::from_millis(100);
 /// A flagged report waits this long for those that belong to it: the sender's follows the first payload at once.
 const GATHER: Duration = Duration::from_millis(1);
 /// How often losses are counted and what is due is done.
@@ -220,12 +224,13 @@ impl Watch {
             }
         };
         let at = host::wall_clock().at(host::boot_time());
-        let mut must_resync = false;
+        let (mut must_resync, mut must_reseed) = (false, false);
         for ((reason, total), (_, before)) in losses.iter().zip(self.losses.iter()) {
             if total <= before {
                 continue;
             }
             must_resync |= reason.is_flow_report();
+            must_reseed |= reason == LossReason::ProcessRingFull;
             let loss = Loss {
                 stage: LossStage::Kernel,
                 reason: reason.as_token().into(),
@@ -239,6 +244,9 @@ impl Watch {
         }
         self.losses = losses;
         self.losses_at = at;
+        if must_reseed {
+            self.stages.pipeline.reseed_processes();
+        }
         if must_resync {
             self.read(Ring::Flagged);
             self.read(Ring::Flow);
@@ -256,16 +264,19 @@ impl Watch {
         records.iter().filter_map(|record| serde_json::to_string(record).ok()).collect()
     }
 
+    /// Hands on what is ready: what must arrive first, because ordinary records may have to wait for an output.
     async fn deliver(&mut self) {
+        let deadline = Instant::now() + FLOW_PATIENCE;
+        self.ready.sort_by_key(|record| !record.must_arrive());
         for record in self.ready.drain(..) {
-            self.outputs.send(record).await;
+            self.outputs.send(record, deadline).await;
         }
     }
 
     async fn write_status(&mut self, status: Status) {
         let at = host::wall_clock().at(host::boot_time());
         let record = self.stages.records.status(at, status);
-        self.outputs.send(Arc::new(record)).await;
+        self.outputs.send(Arc::new(record), Instant::now()).await;
     }
 
     fn status(&self, phase: Phase) -> Status {

@@ -24,7 +24,7 @@ use std::{
 
 use tokio::{
     sync::{Notify, mpsc},
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout_at},
 };
 
 use self::write::{Batch, Writer};
@@ -119,18 +119,33 @@ impl OutputSender {
     /// Hands over a record. Waits while the queue is full, unless the record is a flow, which is then dropped and
     /// counted.
     pub async fn send(&self, record: Arc<Record>) -> Result<(), OutputGone> {
+        self.send_until(record, Instant::now()).await
+    }
+
+    /// Hands over a record like [`Self::send`], but waits for room for a flow until `deadline`: a burst then takes the
+    /// output's pace, and what the kernel side has to tell meanwhile waits in its rings and tables.
+    pub async fn send_until(&self, record: Arc<Record>, deadline: Instant) -> Result<(), OutputGone> {
         if record.must_arrive() {
             return self.alerts.send(record).await.map_err(|_| OutputGone);
         }
-        match self.flows.try_send(record) {
-            Ok(()) => Ok(()),
-            Err(mpsc::error::TrySendError::Closed(_)) => Err(OutputGone),
-            Err(mpsc::error::TrySendError::Full(_)) => {
-                self.shared.counters.dropped_flows.fetch_add(1, Ordering::Relaxed);
-                self.shared.dropped.notify_one();
-                Ok(())
+        let record = match self.flows.try_send(record) {
+            Ok(()) => return Ok(()),
+            Err(mpsc::error::TrySendError::Closed(_)) => return Err(OutputGone),
+            Err(mpsc::error::TrySendError::Full(record)) => record,
+        };
+        if Instant::now() < deadline {
+            match timeout_at(deadline, self.flows.reserve()).await {
+                Ok(Ok(room)) => {
+                    room.send(record);
+                    return Ok(());
+                }
+                Ok(Err(_)) => return Err(OutputGone),
+                Err(_) => {}
             }
         }
+        self.shared.counters.dropped_flows.fetch_add(1, Ordering::Relaxed);
+        self.shared.dropped.notify_one();
+        Ok(())
     }
 
     /// What asks for the place to be opened anew. It does not keep the output open.

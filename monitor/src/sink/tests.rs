@@ -212,6 +212,23 @@ impl Transport for Gated {
 }
 
 #[test]
+fn a_burst_of_flows_takes_the_outputs_pace_where_there_is_time() {
+    let builder = builder();
+    let mut settings = settings();
+    settings.flow_queue_records = NonZeroU32::MIN;
+    let transport = Scripted::default();
+    let ending = run(output(transport.clone(), Encoding::JsonLines, settings), &builder, async |sender| {
+        let far = tokio::time::Instant::now() + DEADLINE;
+        for _ in 0..500 {
+            sender.send_until(flow(&builder), far).await.expect("the output runs");
+        }
+        assert_eq!(sender.counters().dropped_flows.load(Ordering::Relaxed), 0);
+    });
+    assert_eq!(ending.expect("nothing fails"), Ending::Drained);
+    assert_eq!(transport.lines().len(), 500);
+}
+
+#[test]
 fn a_closed_pipe_ends_the_output_without_an_error() {
     let builder = builder();
     let (reader, writer) = io::pipe().expect("a pipe");
