@@ -58,6 +58,13 @@ impl Outputs {
         }
     }
 
+    /// Leaves the record that every output writes last, when it finishes.
+    pub(super) fn leave_goodbye(&self, record: &Arc<Record>) {
+        for sender in &self.senders {
+            sender.leave_goodbye(Arc::clone(record));
+        }
+    }
+
     /// What opens files anew, after a log rotation. It does not keep the outputs open.
     pub(super) fn reopener(&self) -> impl Fn() + Send + 'static {
         let reopeners: Vec<_> = self.senders.iter().map(OutputSender::reopener).collect();

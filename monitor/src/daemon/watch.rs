@@ -146,7 +146,8 @@ impl Watch {
         pipeline.finish(now, kernel, &mut self.ready);
         self.deliver().await;
         let status = Status { reason: Some(ended.as_token().to_owned()), ..self.status(Phase::Stopped) };
-        self.write_status(status).await;
+        let at = host::wall_clock().at(host::boot_time());
+        self.outputs.leave_goodbye(&Arc::new(self.stages.records.status(at, status)));
         self.outputs
     }
 

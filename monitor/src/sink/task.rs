@@ -8,7 +8,7 @@
 //! | a write fails | | reported once, tried again with growing pauses, the batch stays in memory byte for byte |
 //! | the reader of a pipe is gone | | the task ends with [`Ending::ReaderGone`] |
 //!
-//! Records of the two queues may overtake each other: alerts go first.
+//! Records of the two queues may overtake each other: alerts go first. The goodbye is the last.
 
 mod write;
 
@@ -16,7 +16,7 @@ use std::{
     io,
     num::NonZeroU32,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -148,6 +148,13 @@ impl OutputSender {
         Ok(())
     }
 
+    /// Leaves the record that is written when the last clone is dropped, after everything that waits then. The first one
+    /// stays.
+    pub fn leave_goodbye(&self, record: Arc<Record>) {
+        // Only a program that says goodbye twice is refused.
+        let _ = self.shared.goodbye.set(record);
+    }
+
     /// What asks for the place to be opened anew. It does not keep the output open.
     #[must_use]
     pub fn reopener(&self) -> Reopener {
@@ -187,6 +194,8 @@ struct Shared {
     reopen_asked: Notify,
     /// Wakes the task for a loss to tell.
     dropped: Notify,
+    /// The last record.
+    goodbye: OnceLock<Arc<Record>>,
 }
 
 /// Flow records that an output dropped, for the loss record.
@@ -251,6 +260,9 @@ impl<T: Transport> OutputTask<T> {
         loop {
             let is_last = feed.fill(&mut writer.batch).await;
             feed.tell_losses(&mut writer.batch, is_last, &mut describe_loss);
+            if is_last && let Some(goodbye) = feed.shared.goodbye.get() {
+                feed.encode(goodbye, &mut writer.batch);
+            }
             let ending;
             (writer, ending) = feed.write_out(writer).await?;
             match ending {

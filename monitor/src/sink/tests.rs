@@ -192,6 +192,27 @@ fn a_full_queue_drops_flows_and_tells_but_never_alerts() {
     assert_eq!(losses[0]["egresswatch"]["loss"]["output"], "scripted");
 }
 
+#[test]
+fn the_goodbye_comes_after_everything_that_waits() {
+    let builder = builder();
+    let transport = Scripted::default();
+    let (gate, gated) = mpsc::channel();
+    let stuck = Gated { inner: transport.clone(), gate: Some(gated) };
+    let ending = run(output(stuck, Encoding::JsonLines, settings()), &builder, |sender| {
+        let builder = &builder;
+        async move {
+            let goodbye = notice(builder);
+            for record in [notice(builder), flow(builder), notice(builder), flow(builder)] {
+                sender.send(record).await.expect("the output runs");
+            }
+            sender.leave_goodbye(goodbye);
+            gate.send(()).expect("the transport waits");
+        }
+    });
+    assert!(matches!(ending, Ok(Ending::Drained)), "{ending:?}");
+    assert_eq!(sequences(&transport.lines()), [1, 3, 2, 4, 0], "alerts before flows, and the goodbye last");
+}
+
 /// Blocks in its first write until the gate opens.
 struct Gated {
     inner: Scripted,
