@@ -12,11 +12,12 @@ use std::ffi::OsStr;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use serde_json::Value;
 
 use crate::process::{self, Root};
@@ -25,7 +26,7 @@ use crate::ui;
 use crate::workspace::Workspace;
 use monitor::Monitor;
 
-/// An address of China Mobile (AS9808's 120.232.0.0/16), which is on the embedded lists.
+/// An address of China Mobile (AS56040), which embedded lists name.
 const ADDRESS: &str = "120.232.0.1";
 
 /// How long the monitor may take to start, the exchange to end and the alert to come.
@@ -55,8 +56,6 @@ enum Event {
     MonitorEnded,
     /// The process in the namespace ended; whether it succeeded.
     ExchangeEnded(bool),
-    /// Somebody wants this to stop.
-    Signal(Signal),
 }
 
 /// Runs the command.
@@ -86,21 +85,11 @@ fn again_as_root(root: Root, daemon: &Path) -> Result<Command> {
 }
 
 fn show(daemon: &Path) -> Result<()> {
-    // Signals become events, so that whatever was started is stopped on every way out. Children start unblocked.
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGINT);
-    signals.add(Signal::SIGTERM);
-    signals.thread_block().context("cannot block signals")?;
+    // Asked to stop, this program must still stop what it started, so it notes signals instead of dying of them.
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        note_signal(signal)?;
+    }
     let (sender, events) = mpsc::channel();
-    let signal_sender = sender.clone();
-    std::thread::spawn(move || {
-        while let Ok(signal) = signals.wait() {
-            if signal_sender.send(Event::Signal(signal)).is_err() {
-                return;
-            }
-        }
-    });
-
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     ui::say("\n==> start the monitor on this host");
     let mut monitor = Monitor::start(daemon, folder.path(), &sender)?;
@@ -179,17 +168,40 @@ fn wait<T>(
 
 /// The next event, or none by the deadline. The monitor's lines are shown as they pass; a signal is an error.
 fn next_event(events: &Receiver<Event>, deadline: Instant) -> Result<Option<Event>> {
-    match events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-        Ok(Event::Signal(signal)) => Err(Stopped(signal).into()),
-        Ok(event) => {
-            if let Event::Line(line) = &event {
-                ui::say(line);
-            }
-            Ok(Some(event))
+    loop {
+        if let Ok(signal) = Signal::try_from(NOTED_SIGNAL.load(Ordering::Relaxed)) {
+            return Err(Stopped(signal).into());
         }
-        Err(RecvTimeoutError::Timeout) => Ok(None),
-        Err(RecvTimeoutError::Disconnected) => bail!("nobody is left who could tell what happens"),
+        let left = deadline.saturating_duration_since(Instant::now());
+        match events.recv_timeout(left.min(SIGNAL_INTERVAL)) {
+            Ok(event) => {
+                if let Event::Line(line) = &event {
+                    ui::say(line);
+                }
+                return Ok(Some(event));
+            }
+            Err(RecvTimeoutError::Timeout) if left <= SIGNAL_INTERVAL => return Ok(None),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => bail!("nobody is left who could tell what happens"),
+        }
     }
+}
+
+/// The last signal that asked this program to stop; 0 if none did.
+static NOTED_SIGNAL: AtomicI32 = AtomicI32::new(0);
+
+/// How long a signal may go unnoticed.
+const SIGNAL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Has the signal noted. A handler, unlike a blocked signal, is not inherited by the programs that are started.
+fn note_signal(signal: Signal) -> Result<()> {
+    extern "C" fn note(signal: i32) {
+        NOTED_SIGNAL.store(signal, Ordering::Relaxed);
+    }
+    let action = SigAction::new(SigHandler::Handler(note), SaFlags::SA_RESTART, SigSet::empty());
+    // SAFETY: the handler stores into an atomic and does nothing else, which is allowed at any point of the program.
+    unsafe { sigaction(signal, &action) }.with_context(|| format!("cannot handle {signal}"))?;
+    Ok(())
 }
 
 /// A process that does not outlive this program's interest in it.
@@ -211,6 +223,7 @@ fn program(name: &str, package: &str) -> Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use nix::sys::signal::raise;
     use serde_json::json;
 
     use super::*;
@@ -237,7 +250,8 @@ mod tests {
         sender.send(Event::Ready).expect("a receiver");
         assert!(wait(&events, Duration::from_secs(5), "x", ready).is_ok());
         assert!(wait(&events, Duration::ZERO, "x", ready).is_err());
-        sender.send(Event::Signal(Signal::SIGINT)).expect("a receiver");
+        note_signal(Signal::SIGUSR1).expect("a handler");
+        raise(Signal::SIGUSR1).expect("a signal");
         let error = wait(&events, Duration::from_secs(5), "x", ready).expect_err("a signal");
         assert!(error.is::<Stopped>(), "{error}");
     }

@@ -18,6 +18,9 @@ use crate::ui;
 const FORM: &str = "screen=1920x1080&timezone=Europe%2FBerlin&language=de-DE&cores=8&fonts=Arial,Helvetica,Noto\
                     &canvas=5f1d0c3a9be27764&audio=124.04347527516074&webgl=ANGLE+Mesa+Intel";
 
+/// The client's own address, of a private network.
+const CLIENT_ADDRESS: &str = "10.0.0.2";
+
 /// No read or write inside takes longer than this unless something is wrong.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -46,9 +49,13 @@ const SUCCESS: &str = "the server answered; nothing left the namespace";
 /// What the process inside does: puts the address on the loopback interface, serves and sends.
 pub(super) fn run(address: &str) -> Result<()> {
     let ip = program("ip", "iproute2")?;
-    let set_up: [&[&str]; 2] =
-        [&["link", "set", "lo", "up"], &["address", "add", &format!("{address}/32"), "dev", "lo"]];
-    for arguments in set_up {
+    let client = format!("{CLIENT_ADDRESS}/32");
+    // The route gives the client an address of its own; without it both ends would bear the server's.
+    for arguments in [
+        &["link", "set", "lo", "up"][..],
+        &["address", "add", &client, "dev", "lo"],
+        &["route", "add", "local", address, "dev", "lo", "src", CLIENT_ADDRESS],
+    ] {
         process::run(process::command(&ip).args(arguments))?;
     }
     let listener = TcpListener::bind((address, 80)).with_context(|| format!("cannot listen on {address}:80"))?;

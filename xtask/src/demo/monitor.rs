@@ -1,7 +1,7 @@
 //! The monitor of the demonstration: on a terminal of its own, so that it writes lines for people, and into a file.
 
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, IsTerminal as _};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -37,6 +37,8 @@ impl Monitor {
 
         let terminal = openpty(None, None).context("cannot open a terminal")?;
         let mut command = process::command(daemon);
+        // The monitor sees a terminal and would colour its lines even where this program writes to a pipe.
+        command.args(["--color", if std::io::stdout().is_terminal() { "auto" } else { "never" }]);
         command.args(["run", "--config"]).arg(&configuration).arg("--output").arg(&records);
         ui::say(&format!("$ {}", process::describe(&command)));
         command.env("NOTIFY_SOCKET", &ready).stdout(Stdio::from(terminal.slave));
