@@ -23,7 +23,7 @@ use crate::{
     config::Config,
     control::{self, ServerError},
     host,
-    kernel::StartError,
+    kernel::{StartError, check_privileges, system::System},
     ownership::OwnershipError,
     policy::ListError,
     process::SetupError,
@@ -104,11 +104,14 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<(), Error> {
 }
 
 async fn run_in_runtime(config: &Config, options: &RunOptions) -> Result<(), Error> {
+    let system = System::read();
+    // First of all: without it everything below fails too, for reasons that mislead.
+    check_privileges(&system).map_err(StartError::from)?;
     let host = host::read();
     let records = Arc::new(RecordBuilder::new(run_id(&host), host));
     let (question_sender, questions) = mpsc::channel(1);
     let server = if config.control.enabled { Some(control::Server::bind(&config.control.socket)?) } else { None };
-    let stages = start::stages(config, options, Arc::clone(&records))?;
+    let stages = start::stages(config, options, &system, Arc::clone(&records))?;
     let outputs = Outputs::open(config, options, &records)?;
     let (stop_sender, stop) = mpsc::channel(1);
     let signals = tokio::spawn(signals(stop_sender, outputs.reopener())?);

@@ -26,7 +26,12 @@ pub(super) struct Stages {
 }
 
 /// Loads data and lists, starts the kernel side, and seeds the process table.
-pub(super) fn stages(config: &Config, options: &RunOptions, records: Arc<RecordBuilder>) -> Result<Stages, Error> {
+pub(super) fn stages(
+    config: &Config,
+    options: &RunOptions,
+    system: &System,
+    records: Arc<RecordBuilder>,
+) -> Result<Stages, Error> {
     let ownership = ownership::Table::embedded()?;
     let lists = lists(&config.policy)?;
     let enabled_lists = lists.headers().iter().filter(|summary| summary.header.enabled).count() as u64;
@@ -37,8 +42,7 @@ pub(super) fn stages(config: &Config, options: &RunOptions, records: Arc<RecordB
         lists = enabled_lists,
         "flagged prefixes"
     );
-    let system = System::read();
-    let kernel = Kernel::start(&config.kernel, &system, &prefixes, options.verbose_kernel)?;
+    let kernel = Kernel::start(&config.kernel, system, &prefixes, options.verbose_kernel)?;
     // The kernel has its own copy; this one is as large as the ownership table.
     drop(prefixes);
     let ownership_date = ownership::OwnerLookup::data_date(&ownership);

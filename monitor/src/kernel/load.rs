@@ -98,10 +98,7 @@ pub(super) fn create(
     prefixes: &Prefixes,
     verbose: bool,
 ) -> Result<Loaded, LoadError> {
-    let missing = system.missing_vital_capabilities();
-    if !missing.is_empty() {
-        return Err(LoadError::Privilege { missing: missing.join(", ") });
-    }
+    check_privileges(system)?;
     let cgroup = config.cgroup.clone().or_else(|| system.cgroup_root.clone()).ok_or(LoadError::NoCgroup)?;
     let cgroup_file = File::open(&cgroup).map_err(|error| LoadError::Cgroup { path: cgroup.clone(), error })?;
     let mut degradations = Vec::new();
@@ -113,6 +110,12 @@ pub(super) fn create(
     let ebpf = open_object(config, &offsets, prefixes, verbose)
         .map_err(|error| LoadError::Object { release: system.kernel_release.clone(), error: Box::new(error) })?;
     Ok(Loaded { ebpf, rung, degradations, attached: Vec::new(), cgroup, cgroup_file })
+}
+
+/// Fails if a capability is missing without which no program can be loaded and attached.
+pub fn check_privileges(system: &System) -> Result<(), LoadError> {
+    let missing = system.missing_vital_capabilities();
+    if missing.is_empty() { Ok(()) } else { Err(LoadError::Privilege { missing: missing.join(", ") }) }
 }
 
 impl Loaded {
