@@ -65,6 +65,18 @@ impl Outputs {
         }
     }
 
+    /// Whether every output takes a flow record now.
+    pub(super) fn have_flow_room(&self) -> bool {
+        self.senders.iter().all(OutputSender::has_flow_room)
+    }
+
+    /// Waits until every output takes a flow record. Nothing is lost if the wait is given up.
+    pub(super) async fn flow_room(&self) {
+        for sender in &self.senders {
+            sender.flow_room().await;
+        }
+    }
+
     /// What opens files anew, after a log rotation. It does not keep the outputs open.
     pub(super) fn reopener(&self) -> impl Fn() + Send + 'static {
         let reopeners: Vec<_> = self.senders.iter().map(OutputSender::reopener).collect();

@@ -1,11 +1,15 @@
 //! The loop between the kernel side and the outputs.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use monitor_common::loss::LossReason;
 use tokio::{
     sync::mpsc,
-    time::{Instant, MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
 use super::{outputs::Outputs, start::Stages};
@@ -23,9 +27,10 @@ use crate::{
 
 /// Ordinary reports wait at most this long: a wake-up for each would cost more than the report.
 const FLOW_INTERVAL: Duration = Duration::from_millis(100);
-/// Ordinary records wait this long in all for an output that is slower than they come; an alert then waits no longer
-/// than this behind them.
-const FLOW_PATIENCE: Duration = Duration::from_millis(100);
+/// An output that takes no ordinary record for this long is stuck: what waits for it is dropped and counted.
+const STUCK: Duration = Duration::from_secs(2);
+/// How long the outputs may take for what is left at the end.
+const FAREWELL: Duration = Duration::from_secs(5);
 /// A flagged report waits this long for those that belong to it: the sender's follows the first payload at once.
 const GATHER: Duration = Duration::from_millis(1);
 /// How often losses are counted and what is due is done.
@@ -35,7 +40,7 @@ const SWEEP: Duration = Duration::from_secs(5);
 /// How often the wall clock is compared with the boot clock.
 const CLOCK: Duration = Duration::from_mins(1);
 /// Records read from a ring before the outputs and the other rings get their turn.
-const BATCH: usize = 8_192;
+const BATCH: usize = 4_096;
 
 impl FlowTable for Kernel {
     fn read(&self, key: &FlowKey, at: BootTime) -> Option<Flow> {
@@ -71,6 +76,13 @@ pub(super) struct Watch {
     outputs: Outputs,
     events: Vec<Event>,
     ready: Vec<Arc<Record>>,
+    /// Ordinary records that wait for the outputs. While there are any, the ring of ordinary flows is not read: the
+    /// kernel side holds what comes meanwhile, and alerts pass by.
+    backlog: VecDeque<Arc<Record>>,
+    /// The ring of ordinary flows held more than was read.
+    more_flows: bool,
+    /// When the outputs last took one of them.
+    progress_at: Instant,
     losses: Losses,
     losses_at: Timestamp,
     refused: u64,
@@ -85,6 +97,9 @@ impl Watch {
             outputs,
             events: Vec::new(),
             ready: Vec::new(),
+            backlog: VecDeque::new(),
+            more_flows: false,
+            progress_at: Instant::now(),
             losses: Losses::default(),
             losses_at: host::wall_clock().at(started_at),
             refused: 0,
@@ -107,6 +122,7 @@ impl Watch {
         self.begin().await;
         loop {
             tokio::select! {
+                // From what must not wait to what may; the timers before the flows, or a flood of these would starve them.
                 biased;
                 ended = stop.recv() => return Ok(ended.unwrap_or(Ended::Signal)),
                 guard = flagged.readable() => {
@@ -114,11 +130,6 @@ impl Watch {
                     guard?.clear_ready();
                     self.read(Ring::Flagged);
                 }
-                guard = ordinary.readable() => {
-                    guard?.clear_ready();
-                    self.read(Ring::Flow);
-                }
-                _ = flow_timer.tick() => self.read(Ring::Flow),
                 _ = tick_timer.tick() => self.tick().await,
                 _ = sweep_timer.tick() => self.sweep(),
                 _ = clock_timer.tick() => self.stages.pipeline.set_clock(host::wall_clock()),
@@ -127,6 +138,14 @@ impl Watch {
                     // The client may have gone meanwhile.
                     let _ = answer.send(self.live_flows());
                 }
+                () = self.outputs.flow_room(), if !self.backlog.is_empty() => {}
+                () = sleep_until(self.progress_at + STUCK), if !self.backlog.is_empty() => self.give_up_backlog().await,
+                guard = ordinary.readable(), if self.backlog.is_empty() => {
+                    guard?.clear_ready();
+                    self.read(Ring::Flow);
+                }
+                () = std::future::ready(()), if self.more_flows && self.backlog.is_empty() => self.read(Ring::Flow),
+                _ = flow_timer.tick(), if self.backlog.is_empty() => self.read(Ring::Flow),
             }
             self.deliver().await;
             if self.outputs.is_gone() {
@@ -139,12 +158,16 @@ impl Watch {
     pub(super) async fn finish(mut self, ended: Ended) -> Outputs {
         // What was in flight when the signal came is in the rings by now.
         self.read(Ring::Flagged);
-        self.read(Ring::Flow);
+        self.read_all_flows();
         self.count_losses();
         let now = host::boot_time();
         let Stages { kernel, pipeline, .. } = &mut self.stages;
         pipeline.finish(now, kernel, &mut self.ready);
         self.deliver().await;
+        let deadline = Instant::now() + FAREWELL;
+        for record in std::mem::take(&mut self.backlog) {
+            self.outputs.send(record, deadline).await;
+        }
         let status = Status { reason: Some(ended.as_token().to_owned()), ..self.status(Phase::Stopped) };
         let at = host::wall_clock().at(host::boot_time());
         self.outputs.leave_goodbye(&Arc::new(self.stages.records.status(at, status)));
@@ -193,8 +216,21 @@ impl Watch {
             }
             self.events = flows;
             if count < BATCH {
+                self.more_flows &= ring != Ring::Flow;
                 break;
             }
+            // Ordinary flows have to be handed on before more are read; alerts are few.
+            if ring == Ring::Flow {
+                self.more_flows = true;
+                break;
+            }
+        }
+    }
+
+    fn read_all_flows(&mut self) {
+        self.read(Ring::Flow);
+        while self.more_flows {
+            self.read(Ring::Flow);
         }
     }
 
@@ -250,7 +286,7 @@ impl Watch {
         }
         if must_resync {
             self.read(Ring::Flagged);
-            self.read(Ring::Flow);
+            self.read_all_flows();
             let now = host::boot_time();
             let flows: Vec<Flow> = self.stages.kernel.flows(now).collect();
             let Stages { kernel, pipeline, .. } = &mut self.stages;
@@ -265,12 +301,30 @@ impl Watch {
         records.iter().filter_map(|record| serde_json::to_string(record).ok()).collect()
     }
 
-    /// Hands on what is ready: what must arrive first, because ordinary records may have to wait for an output.
+    /// Hands on what must arrive, and as many of the ordinary records as the outputs take at once.
     async fn deliver(&mut self) {
-        let deadline = Instant::now() + FLOW_PATIENCE;
-        self.ready.sort_by_key(|record| !record.must_arrive());
-        for record in self.ready.drain(..) {
-            self.outputs.send(record, deadline).await;
+        for record in std::mem::take(&mut self.ready) {
+            if record.must_arrive() {
+                self.outputs.send(record, Instant::now()).await;
+            } else {
+                if self.backlog.is_empty() {
+                    self.progress_at = Instant::now();
+                }
+                self.backlog.push_back(record);
+            }
+        }
+        while self.outputs.have_flow_room()
+            && let Some(record) = self.backlog.pop_front()
+        {
+            self.outputs.send(record, Instant::now()).await;
+            self.progress_at = Instant::now();
+        }
+    }
+
+    /// Drops what an output does not take; the others get it, and the output counts what it missed.
+    async fn give_up_backlog(&mut self) {
+        for record in std::mem::take(&mut self.backlog) {
+            self.outputs.send(record, Instant::now()).await;
         }
     }
 

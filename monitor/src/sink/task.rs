@@ -155,6 +155,18 @@ impl OutputSender {
         let _ = self.shared.goodbye.set(record);
     }
 
+    /// Whether a flow that is sent now will be taken, or the output has ended and takes nothing.
+    #[must_use]
+    pub fn has_flow_room(&self) -> bool {
+        self.flows.capacity() > 0 || self.flows.is_closed()
+    }
+
+    /// Waits until [`Self::has_flow_room`]. Nothing is lost if the wait is given up.
+    pub async fn flow_room(&self) {
+        // A closed queue has ended, which the next record tells.
+        drop(self.flows.reserve().await);
+    }
+
     /// What asks for the place to be opened anew. It does not keep the output open.
     #[must_use]
     pub fn reopener(&self) -> Reopener {
