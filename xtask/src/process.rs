@@ -134,7 +134,9 @@ fn effective_user() -> Result<u32> {
 
 /// The command line as one would type it, quoted where a shell needs it.
 pub(crate) fn describe(command: &Command) -> String {
-    let mut words = vec![quote(command.get_program())];
+    // Where a program lies says less than its name.
+    let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
+    let mut words = vec![quote(program)];
     words.extend(command.get_args().map(quote));
     words.join(" ")
 }

@@ -34,6 +34,13 @@ pub(crate) enum Outcome {
     Skipped(String),
 }
 
+impl Outcome {
+    /// A failure with the beginning of its reason.
+    pub(crate) fn failed(error: &anyhow::Error) -> Self {
+        Self::Failed(shortened(&error.to_string()))
+    }
+}
+
 impl fmt::Display for Outcome {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -58,7 +65,7 @@ impl Summary {
             Ok(()) => Outcome::Passed,
             Err(error) => {
                 say(&format!("error: {error:#}"));
-                Outcome::Failed(format!("{error}").lines().next().unwrap_or_default().to_owned())
+                Outcome::failed(&error)
             }
         };
         self.note(title, start.elapsed(), outcome);
@@ -85,6 +92,17 @@ impl fmt::Display for Summary {
             writeln!(formatter, "  {title:width$}  {:>8}  {outcome}", duration(*took))?;
         }
         Ok(())
+    }
+}
+
+/// A table's line holds the beginning of a reason; the whole of it was printed where it happened.
+fn shortened(reason: &str) -> String {
+    const LONGEST: usize = 90;
+    let line = reason.lines().next().unwrap_or_default();
+    if line.chars().count() <= LONGEST {
+        line.to_owned()
+    } else {
+        line.chars().take(LONGEST - 1).chain(['…']).collect()
     }
 }
 

@@ -109,7 +109,7 @@ fn matrix(workspace: &Workspace, lines: &[Line], payload: &RootTest, plan: &Plan
             Ok(kernel) => kernels.push(kernel),
             Err(error) => {
                 ui::say(&format!("error: {error:#}"));
-                summary.note(&format!("kernel {line}"), start.elapsed(), Outcome::Failed(error.to_string()));
+                summary.note(&format!("kernel {line}"), start.elapsed(), Outcome::failed(&error));
             }
         }
     }
@@ -122,7 +122,7 @@ fn matrix(workspace: &Workspace, lines: &[Line], payload: &RootTest, plan: &Plan
             Ok(report) => (Outcome::Passed, report.summary()),
             Err(error) => {
                 ui::say(&format!("error: {}: {error:#}", kernel.line));
-                (Outcome::Failed(error.to_string()), String::new())
+                (Outcome::failed(&error), String::new())
             }
         };
         summary.note(&format!("kernel {} ({}){note}", kernel.line, kernel.release), took, outcome);
