@@ -10,6 +10,7 @@ use super::{
 use crate::{
     config::Config,
     daemon::{self, RunOptions},
+    kernel::{LoadError, StartError, system::System},
     sink::Format,
 };
 
@@ -24,8 +25,18 @@ pub(super) fn execute(arguments: &RunArguments, colours: Colours) -> Result<Stat
     if let Some(file) = file {
         tracing::info!(file = %file.display(), "configuration read");
     }
+    require_privileges()?;
     daemon::run(&config, &options)?;
     Ok(Status::Success)
+}
+
+/// Says which privilege is missing before anything else fails for want of it.
+fn require_privileges() -> Result<(), daemon::Error> {
+    let missing = System::read().missing_vital_capabilities().join(", ");
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(StartError::Load(LoadError::Privilege { missing }).into())
 }
 
 /// Lays the command line over the configuration.
