@@ -113,7 +113,7 @@ fn configuration(folder: &Path) -> String {
 }
 
 /// The mirror for a suite: named by the environment, configured on this machine, or the public one.
-fn mirror(suite: Suite) -> Result<String> {
+pub(crate) fn mirror(suite: Suite) -> Result<String> {
     if process::find_program("apt-get").is_none() || process::find_program("dpkg-deb").is_none() {
         bail!("apt-get and dpkg-deb are not installed: this needs a Debian or Ubuntu system");
     }

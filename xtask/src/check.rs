@@ -46,6 +46,7 @@ fn checks(workspace: &Workspace, summary: &mut Summary) {
     summary.step("clippy on the kernel programs", || ebpf::clippy(workspace));
     summary.step("the kernel object equals its source", || ebpf::check(workspace));
     summary.step("the ownership table equals its sources", || data::run(workspace, &data::Arguments { check: true }));
+    summary.step("the unit and the manifests are valid", || crate::deploy::check(workspace));
     summary.step("generated pages are fresh", || docs(workspace, &DocsArguments { check: true }));
 }
 

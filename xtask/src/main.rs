@@ -4,6 +4,7 @@ mod apt;
 mod check;
 mod data;
 mod demo;
+mod deploy;
 mod ebpf;
 mod process;
 mod reproducible_rustc;
@@ -45,6 +46,10 @@ enum Task {
     Data(data::Arguments),
     /// Run the kernel tests on other kernels, under QEMU
     Vm(vm::Arguments),
+    /// Run the shipped systemd unit under a real systemd, in a guest
+    SystemdTest,
+    /// Check the unit and the manifests in deploy/
+    DeployCheck,
     /// Make the pages and files that come from the code
     Docs(check::DocsArguments),
     /// Check format, lints, spelling, dependencies, generated files and the kernel object
@@ -76,6 +81,8 @@ fn dispatch(command_line: CommandLine) -> Result<()> {
         Task::Ebpf(arguments) => ebpf::run(&workspace, &arguments),
         Task::Data(arguments) => data::run(&workspace, &arguments),
         Task::Vm(arguments) => vm::run(&workspace, &arguments),
+        Task::SystemdTest => vm::systemd::run(&workspace),
+        Task::DeployCheck => deploy::check(&workspace),
         Task::Docs(arguments) => check::docs(&workspace, &arguments),
         Task::Check => check::run(&workspace),
         Task::Ci => check::ci(&workspace),

@@ -1,6 +1,7 @@
 //! Tests that need root, as programs: they are built as the user and run elsewhere, as root or in a guest.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -51,13 +52,7 @@ impl RootTest {
             .args(["--message-format", "json-render-diagnostics"])
             .stderr(std::process::Stdio::inherit());
         if linking == Linking::Static {
-            // Flags of its own need a target directory of their own, or every build would undo the other's.
-            cargo
-                .args(["--target", STATIC_TARGET])
-                // A guest copies the programs into memory, and nobody debugs there.
-                .args(["--config", "profile.dev.strip=\"debuginfo\""])
-                .env("RUSTFLAGS", "-Ctarget-feature=+crt-static")
-                .env("CARGO_TARGET_DIR", workspace.target("static"));
+            link_statically(&mut cargo, workspace);
         }
         let messages = process::output(&mut cargo)?;
         Ok(Self {
@@ -66,6 +61,29 @@ impl RootTest {
             daemon: executable(&messages, "bin", "egresswatch").context("cargo built no program `egresswatch`")?,
         })
     }
+}
+
+/// Builds the daemon alone, with everything inside.
+pub(crate) fn static_daemon(workspace: &Workspace) -> Result<PathBuf> {
+    let mut cargo = process::cargo();
+    cargo
+        .current_dir(workspace.root())
+        .args(["build", "--locked", "--package", "egresswatch", "--bin", "egresswatch"])
+        .args(["--message-format", "json-render-diagnostics"])
+        .stderr(std::process::Stdio::inherit());
+    link_statically(&mut cargo, workspace);
+    let messages = process::output(&mut cargo)?;
+    executable(&messages, "bin", "egresswatch").context("cargo built no program `egresswatch`")
+}
+
+fn link_statically(cargo: &mut Command, workspace: &Workspace) {
+    // Flags of its own need a target directory of their own, or every build would undo the other's.
+    cargo
+        .args(["--target", STATIC_TARGET])
+        // A guest copies the programs into memory, and nobody debugs there.
+        .args(["--config", "profile.dev.strip=\"debuginfo\""])
+        .env("RUSTFLAGS", "-Ctarget-feature=+crt-static")
+        .env("CARGO_TARGET_DIR", workspace.target("static"));
 }
 
 /// The path of one executable among cargo's messages, one JSON object a line.

@@ -42,6 +42,9 @@ const PACKAGES: &[Package] = &[
     Package { program: "ip", name: "iproute2", part: Part::Vm },
     Package { program: "busybox", name: "busybox-static", part: Part::Vm },
     Package { program: "xz", name: "xz-utils", part: Part::Vm },
+    // The guest with systemd.
+    Package { program: "debootstrap", name: "debootstrap", part: Part::Vm },
+    Package { program: "cpio", name: "cpio", part: Part::Vm },
 ];
 
 /// The packages whose program is not there.

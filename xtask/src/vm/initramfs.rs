@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::kernel::Kernel;
 use crate::process;
 use crate::root_test::{DAEMON_VARIABLE, RootTest};
-use cpio::Archive;
+pub(super) use cpio::Archive;
 
 /// Modules that the tests' networks need, where the kernel has them as modules.
 const MODULES: [&str; 1] = ["veth"];

@@ -3,6 +3,7 @@
 mod guest;
 mod initramfs;
 mod kernel;
+pub(crate) mod systemd;
 
 use std::path::PathBuf;
 use std::sync::Mutex;

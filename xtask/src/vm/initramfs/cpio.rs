@@ -6,14 +6,15 @@ use std::path::Path;
 
 /// An archive in memory.
 #[derive(Debug, Default)]
-pub(super) struct Archive {
+pub(in crate::vm) struct Archive {
     bytes: Vec<u8>,
     names: BTreeSet<String>,
 }
 
-/// `S_IFDIR` and `S_IFREG` of `stat(2)`.
+/// `S_IFDIR`, `S_IFREG` and `S_IFLNK` of `stat(2)`.
 const FOLDER_TYPE: u32 = 0o040_000;
 const FILE_TYPE: u32 = 0o100_000;
+const LINK_TYPE: u32 = 0o120_000;
 
 impl Archive {
     /// Adds a folder and those above it; again is no harm.
@@ -26,7 +27,7 @@ impl Archive {
     }
 
     /// Adds a file and the folders above it; the first file of a name stays.
-    pub(super) fn file(&mut self, name: &str, permissions: u32, content: &[u8]) {
+    pub(in crate::vm) fn file(&mut self, name: &str, permissions: u32, content: &[u8]) {
         if !self.names.insert(name.to_owned()) {
             return;
         }
@@ -34,8 +35,17 @@ impl Archive {
         self.entry(name, FILE_TYPE | permissions, content);
     }
 
+    /// Adds a symbolic link and the folders above it.
+    pub(in crate::vm) fn link(&mut self, name: &str, target: &str) {
+        if !self.names.insert(name.to_owned()) {
+            return;
+        }
+        self.parent(name);
+        self.entry(name, LINK_TYPE | 0o777, target.as_bytes());
+    }
+
     /// The bytes of the finished archive.
-    pub(super) fn finish(mut self) -> Vec<u8> {
+    pub(in crate::vm) fn finish(mut self) -> Vec<u8> {
         self.entry("TRAILER!!!", 0, &[]);
         self.bytes
     }

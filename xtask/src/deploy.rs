@@ -1,0 +1,71 @@
+//! `cargo xtask deploy-check`: the unit by systemd's own checker, the manifests by the schemas Kubernetes publishes.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::process;
+use crate::ui::{self, Summary};
+use crate::workspace::Workspace;
+
+/// The Python package that carries the published schemas, in the version this was tried with.
+const VALIDATOR: &str = "kubernetes-validate==1.37.0";
+
+/// The oldest and the newest Kubernetes the manifests are for: 1.30 brought `appArmorProfile`.
+const KUBERNETES_VERSIONS: [&str; 2] = ["1.30", "1.37"];
+
+/// Exposure that `systemd-analyze security` may find at most, in tenths: 10.0 is an unprotected service.
+const EXPOSURE_MAX: u32 = 30;
+
+/// Runs the command.
+pub(crate) fn check(workspace: &Workspace) -> Result<()> {
+    let mut summary = Summary::default();
+    summary.step("the unit is one", || unit(workspace));
+    summary.step("the manifests are valid", || manifests(workspace));
+    summary.finish("cargo xtask deploy-check")
+}
+
+/// Lets systemd read the unit. The program it starts need not be installed here, so a copy starts `true`.
+fn unit(workspace: &Workspace) -> Result<()> {
+    let source = workspace.path("deploy/systemd/egresswatch.service");
+    let text = fs::read_to_string(&source).with_context(|| format!("cannot read {}", source.display()))?;
+    ensure!(text.contains("ExecStart=/usr/local/bin/egresswatch run\n"), "{} starts something else", source.display());
+    let folder = tempfile::tempdir().context("cannot make a folder")?;
+    let copy = folder.path().join("egresswatch.service");
+    let text = text.replace("ExecStart=/usr/local/bin/egresswatch run\n", "ExecStart=/bin/true\n");
+    let text = text.replace("Documentation=man:egresswatch(1) file:", "Documentation=file:");
+    fs::write(&copy, text).with_context(|| format!("cannot write {}", copy.display()))?;
+    let verdict = process::output(process::command("systemd-analyze").args(["verify", "--man=no"]).arg(&copy))?;
+    ensure!(verdict.trim().is_empty(), "systemd-analyze says: {verdict}");
+    let mut security = process::command("systemd-analyze");
+    security.args(["security", "--offline=true", "--no-pager", &format!("--threshold={EXPOSURE_MAX}")]).arg(&copy);
+    let report = process::output(&mut security)?;
+    ui::say(report.lines().last().unwrap_or_default());
+    Ok(())
+}
+
+fn manifests(workspace: &Workspace) -> Result<()> {
+    let validator = validator(workspace)?;
+    for version in KUBERNETES_VERSIONS {
+        let mut command = process::command(&validator);
+        command.current_dir(workspace.path("deploy/kubernetes")).args(["--strict", "--kubernetes-version", version]);
+        process::run(command.args(["namespace.yaml", "configmap.yaml", "daemonset.yaml"]))?;
+    }
+    Ok(())
+}
+
+/// The validator, in a Python environment of its own below the target directory.
+fn validator(workspace: &Workspace) -> Result<PathBuf> {
+    let environment = workspace.target("tools/kubernetes-validate");
+    let program = environment.join("bin/kubernetes-validate");
+    let pip = environment.join("bin/pip");
+    let is_there = process::output(process::command(&pip).args(["freeze"])).is_ok_and(|list| list.contains(VALIDATOR));
+    if !is_there {
+        ui::step(&format!("install {VALIDATOR}"), || {
+            process::run(process::command("python3").args(["-m", "venv", "--clear"]).arg(&environment))?;
+            process::run(process::command(&pip).args(["install", "--quiet", "--disable-pip-version-check", VALIDATOR]))
+        })?;
+    }
+    Ok(program)
+}
