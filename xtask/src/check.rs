@@ -30,6 +30,7 @@ pub(crate) fn ci(workspace: &Workspace) -> Result<()> {
     summary.step("cargo xtask test", || test::run(workspace, &test::Arguments::default()));
     summary.step("cargo xtask demo", || crate::demo::run(workspace, &crate::demo::Arguments::default()));
     summary.step("cargo xtask vm --all", || vm::run(workspace, &vm::Arguments::default()));
+    summary.step("cargo xtask systemd-test", || vm::systemd::run(workspace));
     summary.finish("cargo xtask ci")
 }
 
