@@ -49,10 +49,15 @@ fn main() -> Result<()> {
         "only {counts:?} IPv4 and IPv6 origin ranges where {FEWEST_RANGES:?} are expected: a source is incomplete"
     );
 
-    let origin_layer = origins.ranges.flatten();
-    let countries = origin_layer.majorities(&as_countries.flatten());
-    let joined = Data::new(date, &origin_layer, &origins.organisations, &countries, registrations.flatten())?;
-    let file = encode(&joined, |content| zstd::bulk::compress(content, LEVEL))?;
+    let layer = origins.ranges.flatten();
+    let joined = Data {
+        date,
+        as_countries: layer.majorities(&as_countries.flatten()),
+        origins: layer,
+        organisations: origins.organisations,
+        registrations: registrations.flatten(),
+    };
+    let file = encode(&Table::new(&joined)?, |content| zstd::bulk::compress(content, LEVEL))?;
     let table = Table::decode(&file).context("the table just written cannot be read")?;
     for &(address, asn) in ANCHORS {
         let found = table.lookup(address.parse::<IpAddr>()?).asn;

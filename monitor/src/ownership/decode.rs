@@ -1,13 +1,15 @@
 //! Reads a table file; its form is described in `encode`.
 
-use std::{io::Read, sync::Arc};
+use std::{io::Read, iter};
 
 use jiff::civil::Date;
 use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 
 use super::{
-    CountryCode, Data, Layer, System,
+    CountryCode, Table,
     encode::{HEADER_BYTES, MAGIC, VERSION},
+    ranges::{Packed, V4, V6},
+    systems::Systems,
 };
 
 /// Largest content that is read; the data of all autonomous systems take 5 MB.
@@ -62,8 +64,8 @@ pub enum OwnershipError {
     },
 }
 
-/// The data in a file. Total: any bytes give data or an error.
-pub(super) fn decode(bytes: &[u8]) -> Result<Data, OwnershipError> {
+/// The table in a file.
+pub(super) fn decode(bytes: &[u8]) -> Result<Table, OwnershipError> {
     let (header, frame) = bytes.split_first_chunk::<HEADER_BYTES>().ok_or(OwnershipError::Mark)?;
     let [mark @ .., v1, v0, y1, y0, month, day, l3, l2, l1, l0] = *header;
     if mark != MAGIC {
@@ -80,18 +82,21 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Data, OwnershipError> {
         day,
     })?;
     let content = decompress(frame, u32::from_be_bytes([l3, l2, l1, l0]))?;
-    let mut reader = Reader { rest: &content, length: content.len(), column: "systems" };
+    let mut reader = Reader { rest: &content, end: content.len(), column: "" };
     let systems = reader.systems()?;
-    let count = systems.len() as u32;
-    let origin = |position| u32::try_from(position).ok().filter(|&position| position < count);
-    let country = |index| u16::try_from(index).ok().and_then(CountryCode::from_index);
-    let origins = Layer { v4: reader.steps("IPv4 origins", origin)?, v6: reader.steps("IPv6 origins", origin)? };
-    let registrations =
-        Layer { v4: reader.steps("IPv4 registrations", country)?, v6: reader.steps("IPv6 registrations", country)? };
-    if !reader.rest.is_empty() {
-        return Err(reader.damaged());
-    }
-    Ok(Data { date, systems, origins, registrations })
+    let mut v4 = V4::default();
+    reader.ranges(["IPv4 ranges", "IPv4 systems", "IPv4 countries"], &systems, |start, value| {
+        u32::try_from(start).map(|start| v4.push(start, value)).is_ok()
+    })?;
+    v4.finish();
+    let mut v6 = V6::default();
+    reader.ranges(["IPv6 ranges", "IPv6 systems", "IPv6 countries"], &systems, |start, value| {
+        v6.push(start, value);
+        true
+    })?;
+    v6.finish();
+    reader.ended()?;
+    Ok(Table { date, systems, v4, v6 })
 }
 
 /// Decompresses one frame of exactly `length` bytes.
@@ -103,7 +108,7 @@ fn decompress(frame: &[u8], length: u32) -> Result<Vec<u8>, OwnershipError> {
     let mut decoder = FrameDecoder::new();
     decoder.set_max_window_size(MAXIMUM_WINDOW_BYTES);
     let decoder = StreamingDecoder::new_with_decoder(frame, decoder).map_err(|error| damaged(error.to_string()))?;
-    let mut content = Vec::new();
+    let mut content = Vec::with_capacity(length as usize + 1);
     // One byte more than wanted shows a frame that is too long without reading all of it.
     decoder.take(u64::from(length) + 1).read_to_end(&mut content).map_err(|error| damaged(error.to_string()))?;
     if content.len() != length as usize {
@@ -112,16 +117,21 @@ fn decompress(frame: &[u8], length: u32) -> Result<Vec<u8>, OwnershipError> {
     Ok(content)
 }
 
-/// What is left of the content, and where it was damaged if something does not fit.
+/// What is left of a column or the whole content, and where it was damaged if something does not fit.
 struct Reader<'content> {
     rest: &'content [u8],
-    length: usize,
+    /// Where `rest` ends in the content.
+    end: usize,
     column: &'static str,
 }
 
 impl<'content> Reader<'content> {
     fn damaged(&self) -> OwnershipError {
-        OwnershipError::Content { column: self.column, offset: self.length - self.rest.len() }
+        OwnershipError::Content { column: self.column, offset: self.end - self.rest.len() }
+    }
+
+    fn ended(&self) -> Result<(), OwnershipError> {
+        if self.rest.is_empty() { Ok(()) } else { Err(self.damaged()) }
     }
 
     fn bytes(&mut self, count: usize) -> Result<&'content [u8], OwnershipError> {
@@ -160,71 +170,97 @@ impl<'content> Reader<'content> {
         usize::try_from(count).ok().filter(|&count| count <= self.rest.len()).ok_or_else(|| self.damaged())
     }
 
-    fn systems(&mut self) -> Result<Vec<System>, OwnershipError> {
+    /// A column with its length in front.
+    fn column(&mut self, column: &'static str) -> Result<Self, OwnershipError> {
+        self.column = column;
+        let length = self.count()?;
+        let bytes = self.bytes(length)?;
+        Ok(Self { rest: bytes, end: self.end - self.rest.len(), column })
+    }
+
+    fn systems(&mut self) -> Result<Systems, OwnershipError> {
         self.column = "AS numbers";
         let count = self.count()?;
-        if count > Data::MAXIMUM_SYSTEMS {
+        if count > Systems::MAXIMUM {
             return Err(self.damaged());
         }
-        let mut systems = Vec::with_capacity(count);
+        let mut numbers = Vec::with_capacity(count);
         let mut previous = 0_i64;
         for _ in 0..count {
             let zigzag = u64::try_from(self.number()?).map_err(|_| self.damaged())?;
             let difference = (zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed();
             let asn = previous.checked_add(difference).and_then(|asn| u32::try_from(asn).ok());
             let asn = asn.ok_or_else(|| self.damaged())?;
-            systems.push(System { asn, organisation: None, country: None });
+            numbers.push(asn);
             previous = asn.into();
         }
         self.column = "AS countries";
-        for system in &mut systems {
-            let number = self.number()?;
-            system.country = self.value(number, |index| u16::try_from(index).ok().and_then(CountryCode::from_index))?;
+        let mut countries = Vec::with_capacity(count);
+        for _ in 0..count {
+            let country = match self.number()? {
+                0 => None,
+                code => Some(self.country(code - 1)?),
+            };
+            countries.push(country);
         }
         self.column = "names";
         let mut lengths = Vec::with_capacity(count);
         for _ in 0..count {
             lengths.push(usize::try_from(self.number()?).map_err(|_| self.damaged())?);
         }
-        for (system, length) in systems.iter_mut().zip(lengths) {
+        let mut systems = Systems::default();
+        for ((asn, country), length) in numbers.into_iter().zip(countries).zip(lengths) {
             let name = str::from_utf8(self.bytes(length)?).map_err(|_| self.damaged())?;
-            system.organisation = (!name.is_empty()).then(|| Arc::from(name));
+            systems.push(asn, country, name);
         }
+        systems.finish();
         Ok(systems)
     }
 
-    fn steps<K, T>(
+    /// Hands the start and the value of each range to `take`, which says whether it can be one.
+    fn ranges(
         &mut self,
-        column: &'static str,
-        code: impl Fn(u128) -> Option<T>,
-    ) -> Result<Vec<(K, Option<T>)>, OwnershipError>
-    where
-        K: Copy + TryFrom<u128> + Into<u128>,
-    {
-        self.column = column;
+        [starts, systems, countries]: [&'static str; 3],
+        known: &Systems,
+        mut take: impl FnMut(u128, Packed) -> bool,
+    ) -> Result<(), OwnershipError> {
+        self.column = starts;
         let count = self.count()?;
         let zero_bits = self.bytes(count)?;
-        let mut steps = Vec::with_capacity(count + 1);
-        let mut start = 0_u128;
-        steps.push((K::try_from(start).map_err(|_| self.damaged())?, None));
-        for &zero_bits in zero_bits {
-            let odd = self.number()?.checked_mul(2).map(|even| even + 1).ok_or_else(|| self.damaged())?;
-            let distance = (odd.leading_zeros() >= zero_bits.into()).then(|| odd << zero_bits);
-            start = distance.and_then(|distance| start.checked_add(distance)).ok_or_else(|| self.damaged())?;
-            steps.push((K::try_from(start).map_err(|_| self.damaged())?, None));
+        let mut odd_parts = self.column(starts)?;
+        let mut systems = self.column(systems)?;
+        let mut countries = self.column(countries)?;
+        let (mut start, mut country) = (0_u128, None);
+        // The first range begins at the lowest address, without a distance.
+        for zero_bits in iter::once(None).chain(zero_bits.iter().map(Some)) {
+            if let Some(&zero_bits) = zero_bits {
+                let odd = odd_parts.number()?.checked_mul(2).map(|even| even | 1);
+                let distance = odd.filter(|odd| odd.leading_zeros() >= zero_bits.into()).map(|odd| odd << zero_bits);
+                let next = distance.and_then(|distance| start.checked_add(distance));
+                start = next.ok_or_else(|| odd_parts.damaged())?;
+            }
+            let system = match systems.number()? {
+                0 => None,
+                code => Some(systems.position(code - 1, known)?),
+            };
+            country = match countries.number()? {
+                0 => country,
+                1 => None,
+                code => Some(countries.country(code - 2)?),
+            };
+            if !take(start, Packed::new(system, country)) {
+                return Err(odd_parts.damaged());
+            }
         }
-        for (_, value) in &mut steps {
-            let number = self.number()?;
-            *value = self.value(number, &code)?;
-        }
-        Ok(steps)
+        odd_parts.ended().and(systems.ended()).and(countries.ended())
     }
 
-    /// 0 is no value, any other number one more than the value's code.
-    fn value<T>(&self, number: u128, code: impl Fn(u128) -> Option<T>) -> Result<Option<T>, OwnershipError> {
-        match number.checked_sub(1) {
-            None => Ok(None),
-            Some(number) => code(number).map(Some).ok_or_else(|| self.damaged()),
-        }
+    fn position(&self, number: u128, known: &Systems) -> Result<u32, OwnershipError> {
+        let position = u32::try_from(number).ok().filter(|&position| (position as usize) < known.len());
+        position.ok_or_else(|| self.damaged())
+    }
+
+    fn country(&self, number: u128) -> Result<CountryCode, OwnershipError> {
+        u16::try_from(number).ok().and_then(CountryCode::from_index).ok_or_else(|| self.damaged())
     }
 }

@@ -2,84 +2,12 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap},
+    collections::{BTreeMap, BinaryHeap, HashMap},
     iter,
     net::IpAddr,
-    sync::Arc,
 };
 
-use jiff::civil::Date;
-
 use super::CountryCode;
-
-/// Everything a [`Table`](super::Table) is made of. Whoever holds one knows that every origin names a system in it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Data {
-    pub(super) date: Date,
-    /// Those with the most ranges first, so that few hold the small numbers and most lookups meet the same cache lines.
-    pub(super) systems: Vec<System>,
-    /// Positions in `systems`.
-    pub(super) origins: Layer<u32>,
-    pub(super) registrations: Layer<CountryCode>,
-}
-
-/// An autonomous system.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct System {
-    /// Its number.
-    pub asn: u32,
-    /// The organisation that holds it.
-    pub organisation: Option<Arc<str>>,
-    /// Its country.
-    pub country: Option<CountryCode>,
-}
-
-impl Data {
-    /// Most systems a table can number: 22 bits, and one number apart. Some 120,000 autonomous systems are assigned.
-    pub(super) const MAXIMUM_SYSTEMS: usize = (1 << 22) - 2;
-
-    /// Joins the facts. `origins` holds AS numbers; `organisations` and `countries` go by AS number.
-    pub fn new(
-        date: Date,
-        origins: &Layer<u32>,
-        organisations: &BTreeMap<u32, String>,
-        countries: &BTreeMap<u32, CountryCode>,
-        registrations: Layer<CountryCode>,
-    ) -> Result<Self, TooManySystems> {
-        let mut boundaries = HashMap::<u32, usize>::new();
-        for asn in origins.values() {
-            *boundaries.entry(asn).or_default() += 1;
-        }
-        let numbers: BTreeSet<u32> = boundaries.keys().chain(organisations.keys()).copied().collect();
-        if numbers.len() > Self::MAXIMUM_SYSTEMS {
-            return Err(TooManySystems { found: numbers.len() });
-        }
-        let mut numbers = Vec::from_iter(numbers);
-        // The sort is stable: among equals the AS numbers ascend, which the file's differences profit from.
-        numbers.sort_by_key(|asn| Reverse(boundaries.get(asn).copied().unwrap_or(0)));
-        let positions: HashMap<u32, u32> = numbers.iter().copied().zip(0..).collect();
-        let systems = numbers
-            .into_iter()
-            .map(|asn| System {
-                asn,
-                organisation: organisations.get(&asn).map(|name| Arc::from(name.as_str())),
-                country: countries.get(&asn).copied(),
-            })
-            .collect();
-        Ok(Self { date, systems, origins: origins.map(|asn| positions.get(&asn).copied()), registrations })
-    }
-}
-
-/// The data name more autonomous systems than a table can number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the data name {found} autonomous systems, a table holds at most {}: check what was imported",
-    Data::MAXIMUM_SYSTEMS
-)]
-pub struct TooManySystems {
-    /// How many.
-    pub found: usize,
-}
 
 /// Inclusive ranges with a value each, in any order, nested or overlapping.
 #[derive(Clone, Debug)]
@@ -182,7 +110,7 @@ fn flatten<T: Copy + Eq>(ranges: &[Range<T>], highest: u128) -> Vec<(u128, Optio
 }
 
 /// Adds a step unless the value stays the same; a second value at the same position replaces the first.
-pub(super) fn append<K: PartialEq, V: PartialEq>(steps: &mut Vec<(K, V)>, start: K, value: V) {
+fn append<K: PartialEq, V: PartialEq>(steps: &mut Vec<(K, V)>, start: K, value: V) {
     steps.pop_if(|(last_start, _)| *last_start == start);
     if steps.last().is_none_or(|(_, last_value)| *last_value != value) {
         steps.push((start, value));
@@ -198,16 +126,10 @@ pub struct Layer<T> {
 }
 
 impl<T: Copy> Layer<T> {
-    fn values(&self) -> impl Iterator<Item = T> {
+    /// The value of each step that has one.
+    pub(super) fn values(&self) -> impl Iterator<Item = T> {
         let v4 = self.v4.iter().filter_map(|&(_, value)| value);
         v4.chain(self.v6.iter().filter_map(|&(_, value)| value))
-    }
-
-    fn map<U>(&self, to: impl Fn(T) -> Option<U>) -> Layer<U> {
-        Layer {
-            v4: self.v4.iter().map(|&(start, value)| (start, value.and_then(&to))).collect(),
-            v6: self.v6.iter().map(|&(start, value)| (start, value.and_then(&to))).collect(),
-        }
     }
 }
 

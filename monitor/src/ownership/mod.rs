@@ -1,19 +1,23 @@
 //! Who owns an address: autonomous system, organisation, and two of the three countries.
 
+mod data;
 mod decode;
 mod encode;
 pub mod import;
 mod layer;
 mod ranges;
 mod scope;
+mod systems;
 mod table;
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
+pub use data::{Data, TooManySystems};
 pub use decode::OwnershipError;
 pub use encode::encode;
-pub use layer::{Conflict, Data, Layer, Ranges, System, TooManySystems};
+pub use layer::{Conflict, Layer, Ranges};
 pub use scope::scope;
+pub use systems::System;
 pub use table::{Facts, Prefixes, Table};
 
 /// ISO 3166-1 alpha-2 code, upper case.

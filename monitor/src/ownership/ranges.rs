@@ -1,140 +1,185 @@
 //! The address space cut into ranges, laid out for small memory and few cache misses per lookup.
 
-/// What is known of a range: the position of its autonomous system and the index of its country, in 4 bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+use std::iter;
+
+use super::CountryCode;
+
+/// What is known of a range: the position of its autonomous system and its country, in 4 bytes. 0 is nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Packed(u32);
 
 impl Packed {
-    /// Nothing known.
-    const NOTHING: Self = Self(0);
     /// In [`V6`]: look at the splits. No real value has country bits all set.
     const SPLIT: Self = Self(u32::MAX);
     const COUNTRY_BITS: u32 = 10;
 
-    /// From a position below [`Data::MAXIMUM_SYSTEMS`](super::Data::MAXIMUM_SYSTEMS) and a country index of at most 675.
-    pub(super) fn new(system: Option<u32>, country: Option<u16>) -> Self {
+    /// From a position below [`Systems::MAXIMUM`](super::systems::Systems::MAXIMUM).
+    pub(super) fn new(system: Option<u32>, country: Option<CountryCode>) -> Self {
         let system = system.map_or(0, |position| position + 1);
-        let country = country.map_or(0, |index| u32::from(index) + 1);
+        let country = country.map_or(0, |country| u32::from(country.index()) + 1);
         Self(system << Self::COUNTRY_BITS | country)
     }
 
+    /// Position of the system.
     pub(super) fn system(self) -> Option<u32> {
         (self.0 >> Self::COUNTRY_BITS).checked_sub(1)
     }
 
-    pub(super) fn country(self) -> Option<u16> {
-        ((self.0 & ((1 << Self::COUNTRY_BITS) - 1)) as u16).checked_sub(1)
+    pub(super) fn country(self) -> Option<CountryCode> {
+        ((self.0 & ((1 << Self::COUNTRY_BITS) - 1)) as u16).checked_sub(1).and_then(CountryCode::from_index)
     }
 }
 
-/// IPv4: an index by the upper 16 bits of the address, and for each of them the lower halves at which a range starts.
-/// A bucket holds 8 starts on average, so that a lookup costs one miss in the index and one or two in the bucket.
-#[derive(Debug)]
+/// Where the starts with the same 16 bits at their upper end lie among all starts, so that a search begins near its aim.
+#[derive(Debug, Default)]
+struct Buckets {
+    /// For each bucket the position of the first start in it or behind it, and at the end the number of starts.
+    begins: Vec<u32>,
+}
+
+impl Buckets {
+    const COUNT: usize = 1 << 16;
+
+    /// Says that the start at `position` is in `bucket`. Both ascend.
+    fn push(&mut self, bucket: u16, position: usize) {
+        self.fill(usize::from(bucket) + 1, position);
+    }
+
+    fn finish(&mut self, starts: usize) {
+        self.fill(Self::COUNT + 1, starts);
+    }
+
+    fn fill(&mut self, buckets: usize, position: usize) {
+        if self.begins.len() < buckets {
+            self.begins.resize(buckets, position as u32);
+        }
+    }
+
+    /// Position of the last start that is not above what is sought: in its bucket, where `is_not_above` tells, or else the
+    /// last of an earlier bucket.
+    fn find<K>(&self, bucket: u16, starts: &[K], is_not_above: impl Fn(&K) -> bool) -> Option<usize> {
+        let bucket = usize::from(bucket);
+        let &[begin, end] = self.begins.get(bucket..bucket + 2)?.as_array()?;
+        let (begin, end) = (begin as usize, end as usize);
+        (begin + starts.get(begin..end)?.partition_point(is_not_above)).checked_sub(1)
+    }
+
+    /// The bucket of each start.
+    fn iter(&self) -> impl Iterator<Item = u16> {
+        (0..=u16::MAX).zip(self.begins.windows(2)).flat_map(|(bucket, bounds)| {
+            let count = bounds.last().zip(bounds.first()).map_or(0, |(end, begin)| end - begin);
+            iter::repeat_n(bucket, count as usize)
+        })
+    }
+}
+
+/// IPv4: buckets by the upper half of the address, in them the lower halves at which ranges start. A bucket holds 7 on
+/// average, so that a lookup costs one miss in the index, one in the bucket and one for the value.
+#[derive(Debug, Default)]
 pub(super) struct V4 {
-    /// At `upper` the position of the first start in that bucket, and at `upper + 1` that of the first one behind it.
-    buckets: Box<[u32]>,
-    lower: Box<[u16]>,
-    values: Box<[Packed]>,
+    buckets: Buckets,
+    lower: Vec<u16>,
+    values: Vec<Packed>,
 }
 
 impl V4 {
-    /// From starts that ascend from 0.
-    pub(super) fn new(steps: &[(u32, Packed)]) -> Self {
-        let mut buckets = Vec::with_capacity((1 << 16) + 1);
-        for (position, &(start, _)) in (0..).zip(steps) {
-            let upper = (start >> 16) as usize;
-            while buckets.len() <= upper {
-                buckets.push(position);
-            }
-        }
-        buckets.resize((1 << 16) + 1, steps.len() as u32);
-        Self {
-            buckets: buckets.into(),
-            lower: steps.iter().map(|&(start, _)| start as u16).collect(),
-            values: steps.iter().map(|&(_, value)| value).collect(),
-        }
+    /// Adds a range that ends where the next one starts. The first starts at 0, each further one above the last.
+    pub(super) fn push(&mut self, start: u32, value: Packed) {
+        self.buckets.push((start >> 16) as u16, self.lower.len());
+        self.lower.push(start as u16);
+        self.values.push(value);
+    }
+
+    /// Makes the table ready for lookups, when all ranges are there.
+    pub(super) fn finish(&mut self) {
+        self.buckets.finish(self.lower.len());
+        self.lower.shrink_to_fit();
+        self.values.shrink_to_fit();
     }
 
     pub(super) fn lookup(&self, address: u32) -> Packed {
-        let upper = (address >> 16) as usize;
-        let Some(&[begin, end]) = self.buckets.get(upper..upper + 2).and_then(<[u32]>::as_array) else {
-            return Packed::NOTHING;
-        };
-        let (begin, end) = (begin as usize, end as usize);
-        let bucket = self.lower.get(begin..end).unwrap_or_default();
-        // Past the starts that are not above the address; an address before the bucket's first start lies in the range
-        // that began in an earlier bucket.
-        let next = begin + bucket.partition_point(|&lower| lower <= address as u16);
-        next.checked_sub(1).and_then(|position| self.values.get(position)).copied().unwrap_or(Packed::NOTHING)
+        let found = self.buckets.find((address >> 16) as u16, &self.lower, |&lower| lower <= address as u16);
+        found.and_then(|position| self.values.get(position)).copied().unwrap_or_default()
     }
 
     /// The starts and values again, ascending.
     pub(super) fn steps(&self) -> impl Iterator<Item = (u32, Packed)> {
-        let uppers = (0_u32..).zip(self.buckets.windows(2)).flat_map(|(upper, bounds)| match *bounds {
-            [begin, end] => std::iter::repeat_n(upper, (end - begin) as usize),
-            _ => std::iter::repeat_n(upper, 0),
-        });
-        uppers
-            .zip(&self.lower)
-            .zip(&self.values)
-            .map(|((upper, &lower), &value)| (upper << 16 | u32::from(lower), value))
+        let starts =
+            self.buckets.iter().zip(&self.lower).map(|(upper, &lower)| u32::from(upper) << 16 | u32::from(lower));
+        starts.zip(self.values.iter().copied())
     }
 }
 
 /// IPv6: the upper halves at which ranges start. The few /64 networks that hold more than one range are marked and kept
 /// apart with whole addresses.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct V6 {
-    upper: Box<[u64]>,
-    values: Box<[Packed]>,
+    buckets: Buckets,
+    upper: Vec<u64>,
+    values: Vec<Packed>,
     /// Each marked /64 begins with a start at its first address.
-    splits: Box<[(u128, Packed)]>,
+    splits: Vec<(u128, Packed)>,
+    /// The value of the last range while ranges are added.
+    last: Packed,
 }
 
 impl V6 {
-    /// From starts that ascend from 0.
-    pub(super) fn new(steps: impl Iterator<Item = (u128, Packed)>) -> Self {
-        let (mut upper, mut values, mut splits) = (Vec::<u64>::new(), Vec::new(), Vec::new());
-        let mut current = Packed::NOTHING;
-        let mut steps = steps.peekable();
-        while let Some(&(start, first_value)) = steps.peek() {
-            let network = (start >> 64) as u64;
-            let first_split = splits.len();
-            let inherited = current;
-            while let Some((start, value)) = steps.next_if(|&(start, _)| (start >> 64) as u64 == network) {
-                splits.push((start, value));
-                current = value;
+    /// Adds a range that ends where the next one starts. The first starts at 0, each further one above the last.
+    pub(super) fn push(&mut self, start: u128, value: Packed) {
+        let network = (start >> 64) as u64;
+        if start as u64 == 0 {
+            self.leave_split(network.into());
+            self.push_network(network, value);
+        } else {
+            if self.upper.last() != Some(&network) {
+                self.leave_split(network.into());
+                self.push_network(network, self.last);
             }
-            upper.push(network);
-            let whole = splits.len() == first_split + 1 && start as u64 == 0;
-            if whole {
-                splits.truncate(first_split);
-                values.push(first_value);
-                continue;
-            }
-            values.push(Packed::SPLIT);
-            if start as u64 != 0 {
-                splits.insert(first_split, (u128::from(network) << 64, inherited));
-            }
-            // What begins inside this /64 goes on behind it, unless the next one has a start of its own.
-            if let Some(behind) = network.checked_add(1)
-                && steps.peek().is_none_or(|&(start, _)| (start >> 64) as u64 != behind)
+            if let Some(whole) = self.values.last_mut()
+                && *whole != Packed::SPLIT
             {
-                upper.push(behind);
-                values.push(current);
+                self.splits.push((u128::from(network) << 64, *whole));
+                *whole = Packed::SPLIT;
             }
+            self.splits.push((start, value));
         }
-        Self { upper: upper.into(), values: values.into(), splits: splits.into() }
+        self.last = value;
+    }
+
+    /// Makes the table ready for lookups, when all ranges are there.
+    pub(super) fn finish(&mut self) {
+        self.leave_split(1 << 64);
+        self.buckets.finish(self.upper.len());
+        self.upper.shrink_to_fit();
+        self.values.shrink_to_fit();
+        self.splits.shrink_to_fit();
+    }
+
+    fn push_network(&mut self, network: u64, value: Packed) {
+        self.buckets.push(bucket(network), self.upper.len());
+        self.upper.push(network);
+        self.values.push(value);
+    }
+
+    /// What begins inside a split /64 goes on behind it, unless `next`, where something else begins, is there.
+    fn leave_split(&mut self, next: u128) {
+        if let (Some(&Packed::SPLIT), Some(&split)) = (self.values.last(), self.upper.last())
+            && u128::from(split) + 1 < next
+        {
+            self.push_network(split + 1, self.last);
+        }
     }
 
     pub(super) fn lookup(&self, address: u128) -> Packed {
         let network = (address >> 64) as u64;
-        let value = before(self.upper.partition_point(|&upper| upper <= network), &self.values);
-        if value == Some(&Packed::SPLIT) {
-            let next = self.splits.partition_point(|&(start, _)| start <= address);
-            return before(next, &self.splits).map_or(Packed::NOTHING, |&(_, value)| value);
+        let found = self.buckets.find(bucket(network), &self.upper, |&upper| upper <= network);
+        let value = found.and_then(|position| self.values.get(position)).copied().unwrap_or_default();
+        if value != Packed::SPLIT {
+            return value;
         }
-        value.copied().unwrap_or(Packed::NOTHING)
+        let behind = self.splits.partition_point(|&(start, _)| start <= address);
+        let split = behind.checked_sub(1).and_then(|position| self.splits.get(position));
+        split.map(|&(_, value)| value).unwrap_or_default()
     }
 
     /// The starts and values again, ascending. Neighbours may be equal behind a split /64.
@@ -155,6 +200,8 @@ impl V6 {
     }
 }
 
-fn before<T>(position: usize, items: &[T]) -> Option<&T> {
-    items.get(position.checked_sub(1)?)
+/// The bucket of an upper half. All unicast addresses handed out so far lie in `2000::/3`, so the buckets divide it.
+fn bucket(network: u64) -> u16 {
+    const FIRST: u64 = 0x2000 << 48;
+    u16::try_from(network.saturating_sub(FIRST) >> (61 - 16)).unwrap_or(u16::MAX)
 }

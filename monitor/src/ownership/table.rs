@@ -9,21 +9,19 @@ use ipnet::{Ipv4Net, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
 use jiff::civil::Date;
 
 use super::{
-    CountryCode, Data, Owner, OwnerLookup, OwnershipError, System, decode,
-    layer::{append, overlay},
+    CountryCode, Data, Owner, OwnerLookup, OwnershipError, System, TooManySystems, decode,
+    layer::overlay,
     ranges::{Packed, V4, V6},
+    systems::Systems,
 };
 
-/// Who owns each address, as of one date. Some 12 MB in memory; lookups allocate nothing.
+/// Who owns each address, as of one date. Some 12 MB in memory.
 #[derive(Debug)]
 pub struct Table {
-    date: Date,
-    /// Those with the most ranges first.
-    systems: Box<[System]>,
-    /// Positions in `systems`, ascending by AS number.
-    by_asn: Box<[u32]>,
-    v4: V4,
-    v6: V6,
+    pub(super) date: Date,
+    pub(super) systems: Systems,
+    pub(super) v4: V4,
+    pub(super) v6: V6,
 }
 
 impl Table {
@@ -32,63 +30,55 @@ impl Table {
         Self::decode(include_bytes!("../../data/ownership.bin"))
     }
 
-    /// Reads a table file, the output of [`encode`](super::encode).
+    /// Reads a table file, the output of [`encode`](super::encode). Total: any bytes give a table or an error.
     pub fn decode(bytes: &[u8]) -> Result<Self, OwnershipError> {
-        Ok(Self::new(decode::decode(bytes)?))
+        decode::decode(bytes)
     }
 
-    /// Lays the data out for lookups.
-    #[must_use]
-    pub fn new(data: Data) -> Self {
-        let Data { date, systems, origins, registrations } = data;
-        let pack = |system, country: Option<CountryCode>| Packed::new(system, country.map(CountryCode::index));
-        let mut v4 = Vec::with_capacity(origins.v4.len() + registrations.v4.len());
-        for (start, system, country) in overlay(&origins.v4, &registrations.v4) {
-            append(&mut v4, start, pack(system, country));
+    /// Joins what importers gathered.
+    pub fn new(data: &Data) -> Result<Self, TooManySystems> {
+        let systems = data.systems()?;
+        let pack = |asn: Option<u32>, country| Packed::new(asn.and_then(|asn| systems.position(asn)), country);
+        let (mut v4, mut v6) = (V4::default(), V6::default());
+        for (start, asn, country) in overlay(&data.origins.v4, &data.registrations.v4) {
+            v4.push(start, pack(asn, country));
         }
-        let mut v6 = Vec::with_capacity(origins.v6.len() + registrations.v6.len());
-        for (start, system, country) in overlay(&origins.v6, &registrations.v6) {
-            append(&mut v6, start, pack(system, country));
+        v4.finish();
+        for (start, asn, country) in overlay(&data.origins.v6, &data.registrations.v6) {
+            v6.push(start, pack(asn, country));
         }
-        let mut by_asn: Vec<(u32, u32)> = systems.iter().map(|system| system.asn).zip(0..).collect();
-        by_asn.sort_unstable();
-        Self {
-            date,
-            systems: systems.into(),
-            by_asn: by_asn.into_iter().map(|(_, position)| position).collect(),
-            v4: V4::new(&v4),
-            v6: V6::new(v6.into_iter()),
-        }
+        v6.finish();
+        Ok(Self { date: data.date, systems, v4, v6 })
     }
 
     /// The numbers and countries of `address`, without the organisation's name.
     #[must_use]
     pub fn facts(&self, address: IpAddr) -> Facts {
-        self.unpack(self.packed(address)).0
+        self.unpack(self.packed(address))
     }
 
     /// The organisation that holds an autonomous system; `None` for a number or a holder that the data do not know.
     #[must_use]
     pub fn organisation(&self, asn: u32) -> Option<Arc<str>> {
-        self.system(asn)?.organisation.clone()
+        self.systems.shared_name(self.systems.position(asn)?)
     }
 
     /// The country in which an autonomous system has most of its addresses.
     #[must_use]
     pub fn as_country(&self, asn: u32) -> Option<CountryCode> {
-        self.system(asn)?.country
+        let (_, country) = self.systems.number_and_country(self.systems.position(asn)?)?;
+        country
     }
 
     /// All autonomous systems, those with the most ranges first.
-    #[must_use]
-    pub fn systems(&self) -> &[System] {
-        &self.systems
+    pub fn systems(&self) -> impl Iterator<Item = System<'_>> {
+        self.systems.iter()
     }
 
     /// The fewest prefixes that cover exactly the addresses whose facts `wanted` accepts, ascending and disjoint.
     /// Addresses of which nothing is known are asked about too, with empty [`Facts`].
     pub fn prefixes_of(&self, wanted: impl Fn(&Facts) -> bool) -> Prefixes {
-        let wanted = |value| wanted(&self.unpack(value).0);
+        let wanted = |value| wanted(&self.unpack(value));
         let mut v4 = Vec::new();
         for (first, last) in runs(self.v4.steps(), u32::MAX, |next| next - 1, wanted) {
             v4.extend(Ipv4Subnets::new(Ipv4Addr::from_bits(first), Ipv4Addr::from_bits(last), 0));
@@ -113,33 +103,22 @@ impl Table {
         }
     }
 
-    fn unpack(&self, packed: Packed) -> (Facts, Option<&System>) {
-        let system = packed.system().and_then(|position| self.systems.get(position as usize));
-        let facts = Facts {
-            asn: system.map(|system| system.asn),
-            as_country: system.and_then(|system| system.country),
-            registered_country: packed.country().and_then(CountryCode::from_index),
-        };
-        (facts, system)
-    }
-
-    fn system(&self, asn: u32) -> Option<&System> {
-        let system_at = |position: &u32| self.systems.get(*position as usize);
-        let found =
-            self.by_asn.binary_search_by_key(&Some(asn), |position| system_at(position).map(|system| system.asn));
-        self.by_asn.get(found.ok()?).and_then(system_at)
+    fn unpack(&self, packed: Packed) -> Facts {
+        let system = packed.system().and_then(|position| self.systems.number_and_country(position));
+        Facts {
+            asn: system.map(|(asn, _)| asn),
+            as_country: system.and_then(|(_, country)| country),
+            registered_country: packed.country(),
+        }
     }
 }
 
 impl OwnerLookup for Table {
     fn lookup(&self, address: IpAddr) -> Owner {
-        let (Facts { asn, as_country, registered_country }, system) = self.unpack(self.packed(address));
-        Owner {
-            asn,
-            organisation: system.and_then(|system| system.organisation.clone()),
-            as_country,
-            registered_country,
-        }
+        let packed = self.packed(address);
+        let Facts { asn, as_country, registered_country } = self.unpack(packed);
+        let organisation = packed.system().and_then(|position| self.systems.shared_name(position));
+        Owner { asn, organisation, as_country, registered_country }
     }
 
     fn data_date(&self) -> Date {

@@ -56,9 +56,23 @@ fn the_embedded_table_is_whole() {
     let (v4, v6) = EMBEDDED.range_counts();
     assert!(v4 > 300_000, "{v4} IPv4 ranges");
     assert!(v6 > 60_000, "{v6} IPv6 ranges");
-    assert!(EMBEDDED.systems().len() > 80_000, "{} systems", EMBEDDED.systems().len());
-    assert!(EMBEDDED.systems().iter().all(|system| EMBEDDED.organisation(system.asn) == system.organisation));
+    assert!(EMBEDDED.systems().count() > 80_000);
+    assert!(EMBEDDED.systems().all(|system| EMBEDDED.organisation(system.asn).as_deref() == system.organisation));
     assert_eq!(EMBEDDED.data_date(), date(2026, 6, 17));
+}
+
+#[test]
+fn the_embedded_table_finds_each_of_its_ranges_at_both_ends() {
+    let v4: Vec<_> = EMBEDDED.v4.steps().collect();
+    for range in v4.windows(2) {
+        let [(first, value), (next, _)] = range else { unreachable!("windows of two") };
+        assert_eq!((EMBEDDED.v4.lookup(*first), EMBEDDED.v4.lookup(next - 1)), (*value, *value), "{first:#x}");
+    }
+    let v6: Vec<_> = EMBEDDED.v6.steps().collect();
+    for range in v6.windows(2) {
+        let [(first, value), (next, _)] = range else { unreachable!("windows of two") };
+        assert_eq!((EMBEDDED.v6.lookup(*first), EMBEDDED.v6.lookup(next - 1)), (*value, *value), "{first:#x}");
+    }
 }
 
 #[test]
@@ -105,16 +119,12 @@ fn everything_is_one_prefix() {
     assert!(nothing.v4.is_empty() && nothing.v6.is_empty());
 }
 
-/// A table of origins alone.
-fn table_of(origins: &Origins) -> Table {
-    Table::new(data_of(origins, &Ranges::default()))
-}
-
-fn data_of(origins: &Origins, registrations: &Ranges<CountryCode>) -> Data {
+fn table_of(origins: &Origins, registrations: &Ranges<CountryCode>) -> Table {
     let layer = origins.ranges.flatten();
     let registrations = registrations.flatten();
-    let countries = layer.majorities(&registrations);
-    Data::new(DATE, &layer, &origins.organisations, &countries, registrations).expect("few systems")
+    let as_countries = layer.majorities(&registrations);
+    let organisations = origins.organisations.clone();
+    Table::new(&Data { date: DATE, origins: layer, organisations, as_countries, registrations }).expect("few systems")
 }
 
 const DATE: Date = date(2026, 6, 17);
@@ -135,7 +145,7 @@ fn csv_rows_bear_what_sources_do() {
     );
     let mut origins = Origins::default();
     origins.read_csv(source.as_bytes()).expect("a good source");
-    let table = table_of(&origins);
+    let table = table_of(&origins, &Ranges::default());
     let cases: &[(&str, Option<u32>, Option<&str>)] = &[
         ("0.0.0.0", Some(64505), Some("Lowest")),
         ("0.0.0.1", None, None),
@@ -240,10 +250,7 @@ fn a_systems_country_is_that_of_most_of_its_ipv4_addresses() {
 
 #[test]
 fn files_that_are_no_tables_say_what_is_wrong() {
-    let good = file_of(
-        &Data::new(DATE, &Ranges::default().flatten(), &BTreeMap::new(), &BTreeMap::new(), Ranges::default().flatten())
-            .expect("no systems"),
-    );
+    let good = file_of(&empty());
     assert!(Table::decode(&good).is_ok());
     let with = |position: usize, byte: u8| {
         let mut file = good.clone();
@@ -259,38 +266,70 @@ fn files_that_are_no_tables_say_what_is_wrong() {
     assert!(matches!(with(15, 1), OwnershipError::Compression { .. }));
     assert!(matches!(with(16, 0), OwnershipError::Compression { .. }));
     assert!(matches!(Table::decode(&good[..good.len() - 1]), Err(OwnershipError::Compression { .. })));
-    let offset = |content: &[u8]| match Table::decode(
-        &encode(&data(), |_| pack(content)).map(|file| with_length(file, content)).expect("a file"),
-    ) {
-        Err(OwnershipError::Content { column, offset }) => (column, offset),
-        other => panic!("{other:?}"),
-    };
-    assert_eq!(offset(&[]), ("AS numbers", 0));
-    assert_eq!(offset(&[2, 2]), ("AS numbers", 1));
-    assert_eq!(offset(&[1, 1]), ("AS numbers", 2));
-    assert_eq!(offset(&[1, 2, 0xa5, 0x05]), ("AS countries", 4));
-    assert_eq!(offset(&[1, 2, 0, 1, 0xff]), ("names", 5));
-    assert_eq!(offset(&[0, 1, 40, 0, 0, 0]), ("IPv4 origins", 4));
-    assert_eq!(offset(&[0, 0, 1]), ("IPv4 origins", 3));
-    assert_eq!(offset(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 7]), ("IPv6 registrations", 9));
 }
 
-/// The least data there can be.
-fn data() -> Data {
-    data_of(&Origins::default(), &Ranges::default())
+#[test]
+fn damaged_columns_are_told_apart() {
+    /// No systems and, in each family, one range of which nothing is known.
+    const EMPTY: &[u8] = &[0, 0, 0, 1, 0, 1, 0, 0, 0, 1, 0, 1, 0];
+    const CASES: &[(&[u8], &str, usize)] = &[
+        (&[], "AS numbers", 0),
+        // Two systems claimed, one there.
+        (&[2, 2], "AS numbers", 1),
+        // AS number -1.
+        (&[1, 1], "AS numbers", 2),
+        // A number of more than 128 bits.
+        (
+            &[1, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 4],
+            "AS numbers",
+            19,
+        ),
+        // Country 676, one past ZZ.
+        (&[1, 2, 0xa5, 0x05], "AS countries", 4),
+        // A name that is not UTF-8, and one past the end.
+        (&[1, 2, 0, 1, 0xff], "names", 5),
+        (&[1, 2, 0, 9, b'A'], "names", 4),
+        // A distance of 2^32, past the last address; and one of more than 128 bits.
+        (&[0, 1, 32, 1, 0, 2, 0, 0, 2, 0, 0], "IPv4 ranges", 5),
+        (&[0, 1, 200, 1, 0, 2, 0, 0, 2, 0, 0], "IPv4 ranges", 5),
+        // A column that is too short, and one that is too long.
+        (&[0, 1, 0, 0, 2, 0, 0, 2, 0, 0], "IPv4 ranges", 4),
+        (&[0, 0, 0, 2, 0, 0, 1, 0], "IPv4 systems", 5),
+        // The first of no systems.
+        (&[0, 0, 0, 1, 1, 1, 0], "IPv4 systems", 5),
+        (&[0, 0, 0, 1, 0, 2, 0xa6, 0x05], "IPv4 countries", 8),
+        (&[0, 0, 0, 1, 0, 1, 0, 0, 0, 1, 0], "IPv6 countries", 11),
+        // More than the last column.
+        (&[0, 0, 0, 1, 0, 1, 0, 0, 0, 1, 0, 1, 0, 7], "IPv6 countries", 13),
+    ];
+    assert!(Table::decode(&file_with(EMPTY)).is_ok());
+    for &(content, column, offset) in CASES {
+        match Table::decode(&file_with(content)) {
+            Err(OwnershipError::Content { column: found, offset: at }) => {
+                assert_eq!((found, at), (column, offset), "{content:?}");
+            }
+            other => panic!("{content:?}: {other:?}"),
+        }
+    }
+}
+
+fn empty() -> Table {
+    table_of(&Origins::default(), &Ranges::default())
+}
+
+/// A file with a content of its own.
+fn file_with(content: &[u8]) -> Vec<u8> {
+    let mut file = encode(&empty(), |_| pack(content)).expect("compression into memory");
+    file[12..16].copy_from_slice(&(content.len() as u32).to_be_bytes());
+    file
 }
 
 fn pack(content: &[u8]) -> std::io::Result<Vec<u8>> {
     zstd::bulk::compress(content, 1)
 }
 
-fn with_length(mut file: Vec<u8>, content: &[u8]) -> Vec<u8> {
-    file[12..16].copy_from_slice(&(content.len() as u32).to_be_bytes());
-    file
-}
-
-fn file_of(data: &Data) -> Vec<u8> {
-    encode(data, pack).expect("compression into memory")
+fn file_of(table: &Table) -> Vec<u8> {
+    encode(table, pack).expect("compression into memory")
 }
 
 /// Addresses crowded where layouts have their edges: ends of the space, of /16 buckets and of /64 networks.
@@ -352,8 +391,7 @@ proptest! {
         }
         let mut imported = Origins::default();
         prop_assert!(imported.read_csv(csv.as_bytes()).is_ok());
-        let data = data_of(&imported, &ranges);
-        let table = Table::decode(&file_of(&data));
+        let table = Table::decode(&file_of(&table_of(&imported, &ranges)));
         prop_assert!(table.is_ok(), "{table:?}");
         let Ok(table) = table else { return Ok(()) };
         let ends = origin_rows.iter().chain(&registration_rows).flat_map(|&(first, last, _)| [first, last]);
@@ -369,7 +407,7 @@ proptest! {
     }
 
     #[test]
-    fn data_survive_the_file(origins in rows(), registrations in rows()) {
+    fn a_table_survives_its_file(origins in rows(), registrations in rows()) {
         let mut imported = Origins::default();
         for (first, last, asn) in origins.into_iter().filter_map(ordered) {
             prop_assert_eq!(imported.ranges.push(first, last, asn), Ok(()));
@@ -379,10 +417,14 @@ proptest! {
         for (first, last, value) in registrations.into_iter().filter_map(ordered) {
             prop_assert_eq!(ranges.push(first, last, code(value)), Ok(()));
         }
-        let data = data_of(&imported, &ranges);
-        let decoded = super::decode::decode(&file_of(&data));
-        prop_assert!(decoded.is_ok(), "{decoded:?}");
-        prop_assert_eq!(decoded.ok(), Some(data));
+        let table = table_of(&imported, &ranges);
+        let file = file_of(&table);
+        let read = Table::decode(&file);
+        prop_assert!(read.is_ok(), "{read:?}");
+        let Ok(read) = read else { return Ok(()) };
+        prop_assert_eq!(read.data_date(), DATE);
+        prop_assert!(read.systems().eq(table.systems()));
+        prop_assert_eq!(file_of(&read), file);
     }
 
     #[test]
@@ -396,7 +438,7 @@ proptest! {
         for &(first, last, asn) in &rows {
             prop_assert_eq!(imported.ranges.push(first, last, asn), Ok(()));
         }
-        let prefixes = table_of(&imported).prefixes_of(|&Facts { asn, .. }| asn == Some(wanted));
+        let prefixes = table_of(&imported, &Ranges::default()).prefixes_of(|&Facts { asn, .. }| asn == Some(wanted));
         for address in asked.into_iter().chain(rows.iter().flat_map(|&(first, last, _)| [first, last])) {
             let covering = match address.to_canonical() {
                 IpAddr::V4(address) => prefixes.v4.iter().filter(|prefix| prefix.contains(&address)).count(),
@@ -417,7 +459,7 @@ proptest! {
     fn any_frame_is_a_table_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..256)) {
         // A good header, so that the decompressor sees the bytes; and once with its mark as well.
         for frame in [bytes.clone(), [&[0x28, 0xb5, 0x2f, 0xfd], bytes.as_slice()].concat()] {
-            let file = encode(&data(), |_| Ok(frame));
+            let file = encode(&empty(), |_| Ok(frame));
             prop_assert!(file.is_ok_and(|file| Table::decode(&file).is_err()));
         }
     }
@@ -433,7 +475,7 @@ proptest! {
         for (first, last, asn) in origins.into_iter().filter_map(ordered) {
             prop_assert_eq!(imported.ranges.push(first, last, asn), Ok(()));
         }
-        let file = encode(&data_of(&imported, &Ranges::default()), |content| {
+        let file = encode(&table_of(&imported, &Ranges::default()), |content| {
             let hurt = |mut bytes: Vec<u8>| {
                 for (position, byte) in &damage {
                     *position.get_mut(&mut bytes) ^= byte;
