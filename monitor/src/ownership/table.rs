@@ -15,7 +15,7 @@ use super::{
     systems::Systems,
 };
 
-/// Who owns each address, as of one date. Some 12 MB in memory.
+/// Who owns each address, as of one date. Some 13 MB in memory.
 #[derive(Debug)]
 pub struct Table {
     pub(super) date: Date,
