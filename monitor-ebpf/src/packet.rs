@@ -122,7 +122,7 @@ fn flow_of<'a>(
     if let Some(flow) = translated(key, state, headers, direction) {
         return Some(flow);
     }
-    if !opens {
+    if !opens || is_kernels_own(state, headers) {
         return None;
     }
     let mut flags = 0;
@@ -139,6 +139,13 @@ fn flow_of<'a>(
     state.open_flows += 1;
     state.flow = *key;
     Some(flow)
+}
+
+/// Whether the kernel itself answers, with an echo reply or an error message: it does so on sockets of its own, which no
+/// process made. A raw socket that is older than the programs looks the same until its process sends again.
+#[inline(always)]
+fn is_kernels_own(state: &SocketState, headers: &Headers) -> bool {
+    state.identity.tgid == 0 && headers.protocol != PROTOCOL_TCP && headers.protocol != PROTOCOL_UDP
 }
 
 /// The flow that the socket asked for, when the network sends its packets to another address (destination NAT).

@@ -20,12 +20,11 @@ use tokio::{
 
 use crate::{
     alert::{RecordBuilder, input::Host},
-    config::Config,
+    config::{self, Config},
     control::{self, ServerError},
     host,
     kernel::{StartError, check_privileges, system::System},
     ownership::OwnershipError,
-    policy::ListError,
     process::SetupError,
     sink::{FileError, Format, OutputError},
 };
@@ -58,17 +57,9 @@ pub enum Error {
     /// The ownership data.
     #[error(transparent)]
     Ownership(#[from] OwnershipError),
-    /// A list.
+    /// The lists that the configuration names.
     #[error(transparent)]
-    List(#[from] ListError),
-    /// A list file of the user's.
-    #[error("cannot read the list file {}: {source}", path.display())]
-    ListFile {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
+    Config(#[from] config::Error),
     /// The control socket.
     #[error(transparent)]
     Control(#[from] ServerError),

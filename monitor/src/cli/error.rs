@@ -98,7 +98,7 @@ fn daemon_status(error: &daemon::Error) -> Status {
             _ => Status::Unsupported,
         },
         daemon::Error::Kernel(_) | daemon::Error::Process(_) => Status::Unsupported,
-        daemon::Error::List(_) | daemon::Error::ListFile { .. } => Status::Configuration,
+        daemon::Error::Config(_) => Status::Configuration,
         daemon::Error::Control(ServerError::Bind { source, .. }) if is_forbidden(source) => Status::Privilege,
         daemon::Error::Ownership(_)
         | daemon::Error::Control(_)

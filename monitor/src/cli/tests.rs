@@ -11,7 +11,7 @@ use super::{
     matches, run,
 };
 use crate::{
-    config::Config,
+    config::{self, Config},
     control::{self, ClientError},
     daemon,
     doctor::{Facts, Report, TypeInformation},
@@ -223,7 +223,7 @@ fn every_failure_has_its_exit_code() {
         (Error::Control(not_running), Status::Failure),
         (Error::Control(ClientError::Forbidden { socket: nobody }), Status::Privilege),
         (Error::Config(Config::parse("x = 1", "x").expect_err("unknown").into()), Status::Configuration),
-        (Error::Daemon(ListError::Contradiction { id: "x".into() }.into()), Status::Configuration),
+        (Error::Daemon(config::Error::from(ListError::Contradiction { id: "x".into() }).into()), Status::Configuration),
         (Error::Daemon(daemon::Error::Deadline), Status::Failure),
         (start(LoadError::Privilege { missing: "CAP_BPF".into() }), Status::Privilege),
         (start(LoadError::NoCgroup), Status::Unsupported),

@@ -1,6 +1,6 @@
 //! Putting the stages together.
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -12,7 +12,7 @@ use crate::{
     kernel::{Kernel, Prefixes, system::System},
     ownership,
     pipeline::Pipeline,
-    policy::{self, List, Lists},
+    policy::Lists,
     process,
 };
 
@@ -33,7 +33,7 @@ pub(super) fn stages(
     records: Arc<RecordBuilder>,
 ) -> Result<Stages, Error> {
     let ownership = ownership::Table::embedded()?;
-    let lists = lists(&config.policy)?;
+    let lists = config.lists()?;
     let enabled_lists = lists.headers().iter().filter(|summary| summary.header.enabled).count() as u64;
     let prefixes = flagged_prefixes(&ownership, &lists);
     tracing::info!(
@@ -58,16 +58,6 @@ pub(super) fn stages(
         host::wall_clock(),
     );
     Ok(Stages { kernel, pipeline, records, ownership_date, enabled_lists })
-}
-
-/// The embedded lists and the user's, switched as the configuration says.
-pub(super) fn lists(config: &policy::Config) -> Result<Lists, Error> {
-    let mut lists = Lists::embedded_files()?;
-    for path in &config.files {
-        let text = fs::read_to_string(path).map_err(|source| Error::ListFile { path: PathBuf::clone(path), source })?;
-        lists.push(List::parse(&path.display().to_string(), &text)?);
-    }
-    Ok(Lists::new(lists, &config.enable, &config.disable)?)
 }
 
 /// Every prefix that the address alone flags: what enabled lists name, and the address space of the networks and
