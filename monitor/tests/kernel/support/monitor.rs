@@ -7,7 +7,7 @@ use std::{
     io::BufReader,
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -22,7 +22,7 @@ use tempfile::TempDir;
 use super::{Record, Rung, is_emulated, patience};
 
 /// Records shown of those that a failed test saw.
-const SHOWN_RECORDS: usize = 80;
+const SHOWN_RECORDS: usize = 40;
 
 /// A running `egresswatch run`.
 pub(crate) struct Monitor {
@@ -117,7 +117,7 @@ impl Monitor {
         let output = Command::new(binary()).args(["flows", "--json", "--socket"]).arg(&self.socket).output()?;
         let complaint = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "`egresswatch flows` ended with {}: {complaint}", output.status);
-        String::from_utf8_lossy(&output.stdout).lines().map(Record::parse).collect()
+        String::from_utf8_lossy(&output.stdout).lines().map(|line| Record::parse(line.as_bytes())).collect()
     }
 
     /// Ids of the kernel programs that it holds, by the descriptors' `fdinfo`.
@@ -192,9 +192,26 @@ impl Drop for Monitor {
 }
 
 impl Said {
-    fn listen(&self, output: impl std::io::BufRead) {
-        for line in output.lines() {
-            let record = line.map_err(Into::into).and_then(|line| Record::parse(&line));
+    /// Takes lines at the pace they come and reads them in a thread of their own: a slow reader would make the monitor
+    /// drop flow records, as it should.
+    fn listen(&self, mut output: impl std::io::BufRead) {
+        let (sender, lines) = mpsc::channel::<Vec<u8>>();
+        thread::scope(|scope| {
+            scope.spawn(move || self.note_records(lines));
+            let mut line = Vec::new();
+            while output.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
+                // The receiver lives as long as the sender.
+                let _ = sender.send(std::mem::take(&mut line));
+            }
+            drop(sender);
+        });
+        self.records().ended = true;
+        self.news.notify_all();
+    }
+
+    fn note_records(&self, lines: mpsc::Receiver<Vec<u8>>) {
+        for line in lines {
+            let record = Record::parse(&line);
             let mut records = self.records();
             match record {
                 Ok(record) => records.all.push(Arc::new(record)),
@@ -203,8 +220,6 @@ impl Said {
             drop(records);
             self.news.notify_all();
         }
-        self.records().ended = true;
-        self.news.notify_all();
     }
 
     fn note_complaints(&self, mut output: impl std::io::BufRead) {
@@ -292,9 +307,10 @@ impl View<'_> {
             record.remote().is_none() || record.executable().is_none() || executable.contains("/egresswatch-test-")
         });
         let hidden = records.len().saturating_sub(SHOWN_RECORDS);
-        let mut text = format!("records since the test began ({hidden} earlier ones left out):\n");
+        let mut text = format!("losses told: {:?}\n", self.losses());
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "records since the test began ({hidden} earlier ones left out):");
         for record in records.iter().skip(hidden) {
-            // Writing to a string cannot fail.
             let _ = writeln!(text, "  {}", record.summary());
         }
         let complaints = self.monitor.said.complaints();

@@ -11,8 +11,9 @@ pub(crate) struct Record(Value);
 
 impl Record {
     /// From a line.
-    pub(crate) fn parse(line: &str) -> Result<Self> {
-        let value = serde_json::from_str(line).with_context(|| format!("the monitor wrote no JSON: {line}"))?;
+    pub(crate) fn parse(line: &[u8]) -> Result<Self> {
+        let value =
+            serde_json::from_slice(line).with_context(|| format!("no JSON: {}", String::from_utf8_lossy(line)))?;
         Ok(Self(value))
     }
 

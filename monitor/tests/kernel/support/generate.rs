@@ -1,0 +1,342 @@
+//! The traffic generator: the test binary itself, executed again under other names.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+        unix::process::CommandExt as _,
+    },
+    path::PathBuf,
+    process::{Command, ExitCode},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::{
+    libc,
+    sys::{
+        socket::{AddressFamily, MsgFlags, SockaddrStorage, recv, sendto},
+        wait::waitpid,
+    },
+    unistd::{ForkResult, fork},
+};
+use serde::{Deserialize, Serialize};
+
+/// A peer that is silent for this long will not answer.
+const SILENCE_MAX: Duration = Duration::from_secs(20);
+
+/// Traffic to make. It travels as JSON in the generator's arguments.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Traffic {
+    /// One TCP connection after another, each with a request and a reply.
+    Tcp {
+        to: SocketAddr,
+        connections: u64,
+        send: u64,
+        receive: u64,
+        /// Keep the last connection open until standard input ends.
+        hold: bool,
+    },
+    /// Connect, send, and end without any cleaning up.
+    TcpAndVanish { to: SocketAddr, send: u64 },
+    /// Connect, send, and become another program that holds the connection until standard input ends.
+    TcpAndExec { to: SocketAddr, send: u64, program: PathBuf },
+    /// Connect and send; on the test's cue send more.
+    TcpOnCue { to: SocketAddr, before: u64, after: u64 },
+    /// Connect and send; then a child sends on the same connection and ends.
+    TcpFromChild { to: SocketAddr, by_parent: u64, by_child: u64, program: Option<PathBuf> },
+    /// Send on a connection that this process inherited.
+    SendOn { descriptor: i32, send: u64 },
+    /// Do nothing until standard input ends.
+    Wait,
+    /// Connect to a port that refuses.
+    TcpRefused { to: SocketAddr },
+    /// Datagrams on one socket to each of `to` in turn, each answered if `receive` is given.
+    Udp { to: Vec<SocketAddr>, connected: bool, datagrams: u64, send: u64, receive: Option<u64>, hold: bool },
+    /// Datagrams to `count` addresses from `first` on, on one unconnected socket.
+    UdpFanOut { first: Ipv4Addr, count: u32, port: u16, send: u64 },
+    /// Set the default destination of a datagram socket and close it.
+    UdpConnectOnly { to: SocketAddr },
+    /// Echo requests, each answered.
+    Echo { to: IpAddr, socket: EchoSocket, requests: u16, send: u64 },
+    /// Another program does the same, `times` times, `parallel` at once.
+    Swarm { programs: Vec<PathBuf>, times: usize, parallel: usize, traffic: Box<Traffic> },
+}
+
+/// What kind of socket carries echo requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum EchoSocket {
+    /// A raw socket: for root.
+    Raw,
+    /// A ping socket: for whoever the network permits.
+    Ping,
+}
+
+/// What the generator did, as it tells its test.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Facts {
+    /// The child that sent.
+    pub(crate) child: Option<i32>,
+    /// Processes that were started.
+    pub(crate) processes: Vec<u32>,
+}
+
+/// Entry of the generator. Failures go to standard error and the exit code.
+pub(crate) fn generate(argument: Option<&str>) -> ExitCode {
+    let made = argument
+        .context("no traffic is named")
+        .and_then(|text| serde_json::from_str::<Traffic>(text).context("this is no traffic"))
+        .and_then(|traffic| make(&traffic));
+    match made {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("generator: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn make(traffic: &Traffic) -> Result<()> {
+    match traffic {
+        Traffic::Tcp { to, connections, send, receive, hold } => {
+            for number in 1..=*connections {
+                let stream = converse(*to, *send, *receive)?;
+                if *hold && number == *connections {
+                    tell(&Facts::default())?;
+                    return wait();
+                }
+                drop(stream);
+            }
+            tell(&Facts::default())
+        }
+        Traffic::TcpAndVanish { to, send } => {
+            let mut stream = connect(*to)?;
+            stream.write_all(&payload(*send))?;
+            // SAFETY: ends the process at once, which is the point.
+            unsafe { libc::_exit(0) }
+        }
+        Traffic::TcpAndExec { to, send, program } => {
+            let stream = converse(*to, *send, 0)?;
+            keep_over_exec(&stream)?;
+            bail!(generator(program, &Traffic::Wait)?.exec())
+        }
+        Traffic::TcpOnCue { to, before, after } => {
+            let mut stream = converse(*to, *before, 0)?;
+            tell(&Facts::default())?;
+            io::stdin().read_line(&mut String::new())?;
+            stream.write_all(&payload(*after))?;
+            wait()
+        }
+        Traffic::TcpFromChild { to, by_parent, by_child, program } => {
+            from_child(*to, *by_parent, *by_child, program.as_ref())
+        }
+        Traffic::SendOn { descriptor, send } => {
+            // SAFETY: the parent left the descriptor open for this process and nobody else here uses it.
+            let descriptor = unsafe { OwnedFd::from_raw_fd(*descriptor) };
+            TcpStream::from(descriptor).write_all(&payload(*send)).context("cannot send on the inherited connection")
+        }
+        Traffic::Wait => {
+            tell(&Facts::default())?;
+            wait()
+        }
+        Traffic::TcpRefused { to } => {
+            let error = TcpStream::connect(to).err().context("the connection was accepted")?;
+            ensure!(error.kind() == io::ErrorKind::ConnectionRefused, "not refused: {error}");
+            tell(&Facts::default())
+        }
+        Traffic::Udp { to, connected, datagrams, send, receive, hold } => {
+            udp(to, *connected, *datagrams, *send, *receive, *hold)
+        }
+        Traffic::UdpFanOut { first, count, port, send } => {
+            let socket = udp_socket(true)?;
+            for offset in 0..*count {
+                let address = Ipv4Addr::from_bits(first.to_bits() + offset);
+                socket.send_to(&payload(*send), (address, *port))?;
+            }
+            tell(&Facts::default())
+        }
+        Traffic::UdpConnectOnly { to } => {
+            udp_socket(to.is_ipv4())?.connect(to)?;
+            tell(&Facts::default())
+        }
+        Traffic::Echo { to, socket, requests, send } => echo(*to, *socket, *requests, *send),
+        Traffic::Swarm { programs, times, parallel, traffic } => swarm(programs, *times, *parallel, traffic),
+    }
+}
+
+/// One request and its reply; the connection stays open.
+fn converse(to: SocketAddr, send: u64, receive: u64) -> Result<TcpStream> {
+    let mut stream = connect(to)?;
+    stream.write_all(&payload(send))?;
+    let mut reply = payload(receive);
+    stream.read_exact(&mut reply).context("the reply is too short")?;
+    Ok(stream)
+}
+
+fn connect(to: SocketAddr) -> Result<TcpStream> {
+    let stream = TcpStream::connect(to).with_context(|| format!("cannot connect to {to}"))?;
+    stream.set_read_timeout(Some(SILENCE_MAX))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+fn from_child(to: SocketAddr, by_parent: u64, by_child: u64, program: Option<&PathBuf>) -> Result<()> {
+    let mut stream = connect(to)?;
+    stream.write_all(&payload(by_parent))?;
+    let child = if let Some(program) = program {
+        let descriptor = keep_over_exec(&stream)?;
+        let mut child = generator(program, &Traffic::SendOn { descriptor, send: by_child })?.spawn()?;
+        let id = child.id();
+        ensure!(child.wait()?.success(), "the child failed");
+        id.cast_signed()
+    } else {
+        // SAFETY: this process has one thread.
+        match unsafe { fork() }? {
+            ForkResult::Parent { child } => {
+                waitpid(child, None)?;
+                child.as_raw()
+            }
+            ForkResult::Child => {
+                let sent = stream.write_all(&payload(by_child));
+                // SAFETY: ends the child without the parent's cleaning up.
+                unsafe { libc::_exit(i32::from(sent.is_err())) }
+            }
+        }
+    };
+    tell(&Facts { child: Some(child), ..Facts::default() })?;
+    wait()
+}
+
+fn udp(to: &[SocketAddr], connected: bool, datagrams: u64, send: u64, receive: Option<u64>, hold: bool) -> Result<()> {
+    let socket = udp_socket(to.iter().all(SocketAddr::is_ipv4))?;
+    let mut reply = vec![0_u8; 1 << 16];
+    for to in to {
+        if connected {
+            socket.connect(to)?;
+        }
+        for _ in 0..datagrams {
+            let outcome = if connected { socket.send(&payload(send)) } else { socket.send_to(&payload(send), to) };
+            ensure!(outcome? as u64 == send, "sent in part only");
+            if let Some(receive) = receive {
+                ensure!(socket.recv(&mut reply).context("no reply")? as u64 == receive, "another reply than expected");
+            }
+        }
+    }
+    tell(&Facts::default())?;
+    if hold { wait() } else { Ok(()) }
+}
+
+fn udp_socket(ipv4: bool) -> Result<UdpSocket> {
+    let any = if ipv4 { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
+    let socket = UdpSocket::bind((any, 0)).context("cannot make a datagram socket")?;
+    socket.set_read_timeout(Some(SILENCE_MAX))?;
+    Ok(socket)
+}
+
+/// Echo requests (RFC 792, RFC 4443). The kernel fills in the checksum for ping sockets and for IPv6.
+fn echo(to: IpAddr, kind: EchoSocket, requests: u16, send: u64) -> Result<()> {
+    let (family, protocol, request, reply) = match to {
+        IpAddr::V4(_) => (AddressFamily::Inet, libc::IPPROTO_ICMP, 8_u8, 0_u8),
+        IpAddr::V6(_) => (AddressFamily::Inet6, libc::IPPROTO_ICMPV6, 128, 129),
+    };
+    let kind_number = match kind {
+        EchoSocket::Raw => libc::SOCK_RAW,
+        EchoSocket::Ping => libc::SOCK_DGRAM,
+    };
+    // SAFETY: plain numbers; the result is checked and owned below.
+    let descriptor = unsafe { libc::socket(family as i32, kind_number | libc::SOCK_CLOEXEC, protocol) };
+    nix::errno::Errno::result(descriptor).context("cannot make an echo socket")?;
+    // SAFETY: a fresh descriptor that nobody else owns.
+    let socket = unsafe { OwnedFd::from_raw_fd(descriptor) };
+    // A raw IPv4 socket gets the IP header too.
+    let reply_at = if kind == EchoSocket::Raw && to.is_ipv4() { 20 } else { 0 };
+    let address = SockaddrStorage::from(SocketAddr::new(to, 0));
+    for sequence in 1..=requests {
+        let mut message = vec![request, 0, 0, 0, 0x12, 0x34];
+        message.extend(sequence.to_be_bytes());
+        message.extend(payload(send));
+        if to.is_ipv4() {
+            let checksum = internet_checksum(&message).to_be_bytes();
+            message.splice(2..4, checksum);
+        }
+        sendto(socket.as_raw_fd(), &message, &address, MsgFlags::empty()).context("cannot send an echo request")?;
+        let mut answer = vec![0_u8; 1 << 16];
+        // A raw socket is handed the request as well, because both ends are here.
+        loop {
+            let length = recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty())?;
+            if answer.get(..length).and_then(|answer| answer.get(reply_at)) == Some(&reply) {
+                break;
+            }
+        }
+    }
+    tell(&Facts::default())
+}
+
+/// RFC 1071.
+fn internet_checksum(message: &[u8]) -> u16 {
+    let mut sum: u32 = message
+        .chunks(2)
+        .map(|pair| u32::from(u16::from_be_bytes([*pair.first().unwrap_or(&0), *pair.get(1).unwrap_or(&0)])))
+        .sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+fn swarm(programs: &[PathBuf], times: usize, parallel: usize, traffic: &Traffic) -> Result<()> {
+    let mut running = std::collections::VecDeque::new();
+    let mut facts = Facts::default();
+    for program in programs.iter().cycle().take(times) {
+        if running.len() == parallel {
+            finish(running.pop_front())?;
+        }
+        let child = generator(program, traffic)?.stdout(std::process::Stdio::null()).spawn()?;
+        facts.processes.push(child.id());
+        running.push_back(child);
+    }
+    while !running.is_empty() {
+        finish(running.pop_front())?;
+    }
+    tell(&facts)
+}
+
+fn finish(child: Option<std::process::Child>) -> Result<()> {
+    let status = child.context("nothing runs")?.wait()?;
+    ensure!(status.success(), "a process of the swarm failed: {status}");
+    Ok(())
+}
+
+/// The command that makes `traffic` with another copy of this binary.
+pub(super) fn generator(program: &PathBuf, traffic: &Traffic) -> Result<Command> {
+    let mut command = Command::new(program);
+    command.arg("generate").arg(serde_json::to_string(traffic)?);
+    Ok(command)
+}
+
+fn payload(bytes: u64) -> Vec<u8> {
+    vec![b'x'; usize::try_from(bytes).unwrap_or(0)]
+}
+
+/// Lets the descriptor stay open in a program that this process becomes or starts.
+fn keep_over_exec(stream: &TcpStream) -> Result<i32> {
+    use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+    fcntl(stream, FcntlArg::F_SETFD(FdFlag::empty()))?;
+    Ok(stream.as_raw_fd())
+}
+
+/// Tells the test what was done: from here on it may look for it.
+fn tell(facts: &Facts) -> Result<()> {
+    let mut output = io::stdout().lock();
+    writeln!(output, "{}", serde_json::to_string(facts)?)?;
+    Ok(output.flush()?)
+}
+
+/// Waits until the test closes standard input.
+fn wait() -> Result<()> {
+    io::copy(&mut io::stdin().lock(), &mut io::sink())?;
+    Ok(())
+}

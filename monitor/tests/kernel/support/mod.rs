@@ -1,0 +1,20 @@
+//! What the tests stand on: private networks, servers, programs that make known traffic, and the monitor that watches.
+
+mod cgroup;
+mod generate;
+mod host;
+mod monitor;
+mod netlink;
+mod network;
+mod program;
+mod record;
+mod server;
+
+pub(crate) use cgroup::Cgroup;
+pub(crate) use generate::{EchoSocket, Facts, Traffic, generate};
+pub(crate) use host::{Rung, is_emulated, is_root, patience};
+pub(crate) use monitor::{Monitor, Settings, View, loaded_programs, stop_shared, watch};
+pub(crate) use network::{LOCAL_IPV4, LOCAL_IPV6, Network};
+pub(crate) use program::{Launch, Program, installed};
+pub(crate) use record::Record;
+pub(crate) use server::{Connection, TcpServer, UdpServer};

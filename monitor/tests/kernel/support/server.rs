@@ -1,0 +1,219 @@
+//! Servers inside a test's network, which know what they were sent.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::fd::{AsRawFd as _, OwnedFd},
+    sync::{Arc, Mutex, PoisonError},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, SockaddrStorage, bind, recvfrom, sendto, setsockopt, shutdown, socket,
+    sockopt,
+};
+
+use super::{Network, patience};
+
+/// Connections served at a time.
+const WORKERS: usize = 8;
+
+/// One connection, from the server's side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Connection {
+    /// The client's end.
+    pub(crate) client: SocketAddr,
+    /// Bytes that the client sent.
+    pub(crate) received: u64,
+    /// Bytes that it was sent.
+    pub(crate) sent: u64,
+}
+
+/// Serves every address of its network at one TCP port: reads a request, answers, and waits for the client to close.
+pub(crate) struct TcpServer {
+    /// The port.
+    pub(crate) port: u16,
+    listener: Arc<TcpListener>,
+    connections: Arc<Mutex<Vec<Connection>>>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+/// What ends a request, and what answers it.
+#[derive(Clone, Copy)]
+enum Exchange {
+    Counted { request_bytes: u64, reply_bytes: u64 },
+    Http,
+}
+
+/// An answer to any HTTP request.
+const HTTP_ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello";
+
+impl TcpServer {
+    /// Serves requests of exactly `request_bytes` with replies of `reply_bytes`.
+    pub(crate) fn start(network: &Network, request_bytes: u64, reply_bytes: u64) -> Result<Self> {
+        Self::serve(network, Exchange::Counted { request_bytes, reply_bytes })
+    }
+
+    /// Serves HTTP requests without a body.
+    pub(crate) fn http(network: &Network) -> Result<Self> {
+        Self::serve(network, Exchange::Http)
+    }
+
+    fn serve(network: &Network, exchange: Exchange) -> Result<Self> {
+        let port = network.port();
+        let any = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port);
+        let listener = network.inside(|| TcpListener::bind(any).context("cannot listen"))?;
+        let listener = Arc::new(listener);
+        let connections = Arc::default();
+        let workers = (0..WORKERS)
+            .map(|_| {
+                let (listener, connections) = (Arc::clone(&listener), Arc::clone(&connections));
+                thread::spawn(move || work(&listener, exchange, &connections))
+            })
+            .collect();
+        Ok(Self { port, listener, connections, workers })
+    }
+
+    /// Closes the port and returns every connection, in the order of their ends.
+    pub(crate) fn finish(mut self) -> Vec<Connection> {
+        self.close();
+        std::mem::take(&mut *self.connections.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn close(&mut self) {
+        // Wakes every worker out of `accept`. The port may be closed already.
+        let _ = shutdown(self.listener.as_raw_fd(), nix::sys::socket::Shutdown::Both);
+        for worker in self.workers.drain(..) {
+            // A worker that panicked has reported it on standard error.
+            let _ = worker.join();
+        }
+    }
+}
+
+impl Drop for TcpServer {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn work(listener: &TcpListener, exchange: Exchange, connections: &Mutex<Vec<Connection>>) {
+    while let Ok((mut stream, client)) = listener.accept() {
+        let mut connection = Connection { client: canonical(client), received: 0, sent: 0 };
+        // A client that breaks off is part of the test; what was counted until then stays.
+        let _ = converse(&mut stream, exchange, &mut connection);
+        connections.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+    }
+}
+
+fn converse(stream: &mut TcpStream, exchange: Exchange, connection: &mut Connection) -> io::Result<()> {
+    stream.set_read_timeout(Some(patience()))?;
+    let mut buffer = vec![0_u8; 1 << 16];
+    let mut request: Vec<u8> = Vec::new();
+    let reply = loop {
+        match exchange {
+            Exchange::Counted { request_bytes, reply_bytes } if connection.received >= request_bytes => {
+                break vec![b'r'; usize::try_from(reply_bytes).unwrap_or(0)];
+            }
+            Exchange::Http if request.ends_with(b"\r\n\r\n") => break HTTP_ANSWER.to_vec(),
+            _ => {}
+        }
+        let length = stream.read(&mut buffer)?;
+        if length == 0 {
+            return Ok(());
+        }
+        connection.received += length as u64;
+        if matches!(exchange, Exchange::Http) {
+            request.extend_from_slice(buffer.get(..length).unwrap_or_default());
+        }
+    };
+    stream.write_all(&reply)?;
+    connection.sent += reply.len() as u64;
+    if matches!(exchange, Exchange::Http) {
+        stream.shutdown(Shutdown::Write)?;
+    }
+    loop {
+        let length = stream.read(&mut buffer)?;
+        if length == 0 {
+            return Ok(());
+        }
+        connection.received += length as u64;
+    }
+}
+
+/// Serves one UDP address: answers each datagram, or keeps silent.
+pub(crate) struct UdpServer {
+    /// Where.
+    pub(crate) address: SocketAddr,
+    socket: Arc<UdpSocket>,
+    worker: Option<JoinHandle<u64>>,
+}
+
+impl UdpServer {
+    /// Serves `address`; each datagram is answered with one of `reply_bytes`, or not at all if that is `None`.
+    pub(crate) fn start(network: &Network, address: IpAddr, reply_bytes: Option<usize>) -> Result<Self> {
+        let address = SocketAddr::new(address, network.port());
+        let socket = Arc::new(network.inside(|| bound_udp(address))?);
+        let worker = {
+            let socket = Arc::clone(&socket);
+            thread::spawn(move || answer(&socket, reply_bytes))
+        };
+        Ok(Self { address, socket, worker: Some(worker) })
+    }
+
+    /// Closes the port and says how many payload bytes arrived.
+    pub(crate) fn finish(mut self) -> u64 {
+        self.close().unwrap_or(0)
+    }
+
+    fn close(&mut self) -> Option<u64> {
+        // An unconnected socket says that it is not connected, and wakes its reader all the same.
+        let _ = shutdown(self.socket.as_raw_fd(), nix::sys::socket::Shutdown::Both);
+        self.worker.take().and_then(|worker| worker.join().ok())
+    }
+}
+
+impl Drop for UdpServer {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// A socket at an address that the machine owns by its routes only: IPv6 asks for a free binding there.
+fn bound_udp(address: SocketAddr) -> Result<UdpSocket> {
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let socket: OwnedFd = socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    setsockopt(&socket, sockopt::IpFreebind, &true).context("cannot bind freely")?;
+    // Room for a whole test's datagrams, beyond what an ordinary user may ask for.
+    setsockopt(&socket, sockopt::RcvBufForce, &(16 << 20)).context("cannot enlarge the receive buffer")?;
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(address)).with_context(|| format!("cannot serve {address}"))?;
+    Ok(UdpSocket::from(socket))
+}
+
+fn answer(socket: &UdpSocket, reply_bytes: Option<usize>) -> u64 {
+    let mut buffer = vec![0_u8; 1 << 16];
+    let reply = reply_bytes.map(|reply_bytes| vec![b'r'; reply_bytes]);
+    let mut received = 0;
+    // Only as long as a forgotten server may live.
+    let _ = socket.set_read_timeout(Some(patience() + Duration::from_mins(1)));
+    loop {
+        // A shut down socket reads nothing from nobody, for which the standard library has no word. No test sends empty
+        // datagrams.
+        match recvfrom::<SockaddrStorage>(socket.as_raw_fd(), &mut buffer) {
+            Ok((0, _)) | Err(_) => return received,
+            Ok((length, client)) => {
+                received += length as u64;
+                if let (Some(reply), Some(client)) = (&reply, client) {
+                    // A client that has gone is part of the test.
+                    let _ = sendto(socket.as_raw_fd(), reply, &client, MsgFlags::empty());
+                }
+            }
+        }
+    }
+}
+
+/// IPv4-mapped addresses, as a dual-stack listener has them, as IPv4.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}

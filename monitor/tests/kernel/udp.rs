@@ -1,0 +1,168 @@
+//! UDP and ICMP: flows without a handshake.
+
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::{
+    Case,
+    support::{EchoSocket, Launch, Monitor, Network, Program, Record, Rung, Settings, Traffic, UdpServer, watch},
+    tcp::flow_end,
+};
+
+/// The tests of this file.
+pub(crate) const CASES: &[Case] = &[
+    Case::new("udp_connected_is_exact", |rung| datagrams(rung, "111.13.100.1", true, 65_536)),
+    Case::new("udp_unconnected_is_exact", |rung| datagrams(rung, "111.13.100.1", false, 65_536)),
+    Case::new("udp_over_ipv6_connected_is_exact", |rung| datagrams(rung, "2409:8c00::1", true, 65_536)),
+    Case::new("udp_over_ipv6_unconnected_is_exact", |rung| datagrams(rung, "2409:8c00::1", false, 65_536)),
+    Case::new("udp_in_fragments_is_exact", |rung| datagrams(rung, "111.13.100.1", false, 1_500)),
+    Case::new("udp_over_ipv6_in_fragments_is_exact", |rung| datagrams(rung, "2409:8c00::1", false, 1_500)),
+    Case::new("udp_connect_alone_sends_nothing", connect_only),
+    Case::new("one_udp_socket_with_many_destinations", many_destinations),
+    Case::new("a_udp_socket_that_connects_again_has_two_flows", connects_again),
+    Case::new("echo_by_raw_socket", |rung| echo(rung, "111.13.100.1", EchoSocket::Raw)),
+    Case::new("echo_by_ping_socket", |rung| echo(rung, "111.13.100.1", EchoSocket::Ping)),
+    Case::new("echo_over_ipv6_by_raw_socket", |rung| echo(rung, "2409:8c00::1", EchoSocket::Raw)),
+    Case::new("echo_over_ipv6_by_ping_socket", |rung| echo(rung, "2409:8c00::1", EchoSocket::Ping)),
+];
+
+/// Large datagrams each way: the totals are the payload, however they travelled.
+fn datagrams(rung: Rung, address: &str, connected: bool, packet_bytes: u32) -> Result<()> {
+    const DATAGRAMS: u64 = 20;
+    const REQUEST: u64 = 4_001;
+    const REPLY: u64 = 3_003;
+    let network = Network::with_packets_of(packet_bytes)?;
+    let server = UdpServer::start(&network, address.parse()?, Some(usize::try_from(REPLY)?))?;
+    let remote = server.address;
+    let program = Program::new("datagrams")?;
+    watch(rung, |view| {
+        let traffic = Traffic::Udp {
+            to: vec![remote],
+            connected,
+            datagrams: DATAGRAMS,
+            send: REQUEST,
+            receive: Some(REPLY),
+            hold: true,
+        };
+        let client = Launch::inside(&network).start(&program, &traffic)?;
+        let alert = view.one("an alert at level sent", |record| {
+            record.is_alert()
+                && record.executable() == Some(program.name())
+                && record.text("/egresswatch/level") == Some("sent")
+        })?;
+        ensure!(alert.number("/destination/as/number") == Some(9808), "{}", alert.pretty());
+        let pid = client.finish()?.pid;
+        let end = flow_end(&view, &program, remote)?;
+        let total = (DATAGRAMS * REQUEST, DATAGRAMS * REPLY);
+        ensure!(end.bytes() == (Some(total.0), Some(total.1)), "not {total:?}: {}", end.pretty());
+        ensure!(end.number("/process/pid") == Some(u64::from(pid)), "{}", end.pretty());
+        ensure!(end.texts("/egresswatch/flow/caveats").is_empty(), "{}", end.pretty());
+        ensure!(end.number("/egresswatch/flow/out/packets") == Some(DATAGRAMS), "{}", end.pretty());
+        ensure!(server.finish() == total.0, "the server got another number of bytes");
+        Ok(())
+    })
+}
+
+/// What was held back is told at the latest when the monitor stops: only then is silence a fact.
+fn connect_only(rung: Rung) -> Result<()> {
+    let network = Network::new()?;
+    let remote = SocketAddr::new("111.13.100.1".parse()?, network.port());
+    let program = Program::new("connect-only")?;
+    let monitor = Monitor::start(rung, Settings::default())?;
+    let view = monitor.view();
+    Launch::inside(&network).run(&program, &Traffic::UdpConnectOnly { to: remote })?;
+    let end = flow_end(&view, &program, remote)?;
+    ensure!(end.bytes() == (Some(0), Some(0)), "{}", end.pretty());
+    ensure!(end.facts().contains(&"attempted") && !end.facts().contains(&"sent"), "{}", end.pretty());
+    let alerts = monitor.stop()?;
+    let alert = alerts.iter().find(|record| record.is_alert() && record.executable() == Some(program.name()));
+    ensure!(
+        alert.is_none(),
+        "an alert on a flow that sent nothing: {}",
+        alert.map_or_else(String::new, |it| it.pretty())
+    );
+    Ok(())
+}
+
+fn many_destinations(rung: Rung) -> Result<()> {
+    const COUNT: u32 = 300;
+    const BYTES: u64 = 33;
+    let network = Network::new()?;
+    let server = UdpServer::start(&network, "0.0.0.0".parse()?, None)?;
+    let program = Program::new("fan-out")?;
+    watch(rung, |view| {
+        let traffic = Traffic::UdpFanOut {
+            first: "120.232.7.1".parse()?,
+            count: COUNT,
+            port: server.address.port(),
+            send: BYTES,
+        };
+        Launch::inside(&network).run(&program, &traffic)?;
+        let ends = view.many(COUNT as usize, "the end of each flow", |record| {
+            record.is_flow_end() && record.executable() == Some(program.name())
+        })?;
+        let mut remotes: Vec<_> = ends.iter().filter_map(|end| end.remote()).collect();
+        remotes.sort_unstable();
+        remotes.dedup();
+        ensure!(
+            remotes.len() == COUNT as usize && ends.len() == COUNT as usize,
+            "{} ends, {} remotes",
+            ends.len(),
+            remotes.len()
+        );
+        let wrong = ends.iter().find(|end| end.bytes() != (Some(BYTES), Some(0)));
+        ensure!(wrong.is_none(), "{}", wrong.map_or_else(String::new, |end| end.pretty()));
+        let arrived = server.finish();
+        ensure!(arrived == u64::from(COUNT) * BYTES, "{arrived} bytes arrived");
+        Ok(())
+    })
+}
+
+fn connects_again(rung: Rung) -> Result<()> {
+    let network = Network::new()?;
+    let servers = [
+        UdpServer::start(&network, "111.13.100.1".parse()?, Some(11))?,
+        UdpServer::start(&network, "8.8.8.8".parse()?, Some(11))?,
+    ];
+    let program = Program::new("connects-again")?;
+    watch(rung, |view| {
+        let to = servers.iter().map(|server| server.address).collect();
+        let traffic = Traffic::Udp { to, connected: true, datagrams: 3, send: 100, receive: Some(11), hold: false };
+        Launch::inside(&network).run(&program, &traffic)?;
+        for server in &servers {
+            let end = flow_end(&view, &program, server.address)?;
+            ensure!(end.bytes() == (Some(300), Some(33)), "{}", end.pretty());
+        }
+        Ok(())
+    })
+}
+
+/// An echo has no ports; its payload is what follows the eight bytes of the ICMP header.
+fn echo(rung: Rung, address: &str, socket: EchoSocket) -> Result<()> {
+    const REQUESTS: u16 = 5;
+    const BYTES: u64 = 56;
+    let network = Network::new()?;
+    let to: IpAddr = address.parse()?;
+    let program = Program::new("echo")?;
+    watch(rung, |view| {
+        let traffic = Traffic::Echo { to, socket, requests: REQUESTS, send: BYTES };
+        let pid = Launch::inside(&network).run(&program, &traffic)?.pid;
+        let end = flow_end(&view, &program, SocketAddr::new(to, 0))?;
+        let check = |end: &Record| -> Result<()> {
+            let protocol = if to.is_ipv4() { "icmp" } else { "ipv6-icmp" };
+            ensure!(end.text("/network/transport") == Some(protocol), "not {protocol}");
+            ensure!(end.number("/process/pid") == Some(u64::from(pid)), "another process than {pid}");
+            ensure!(end.bytes().0 == Some(u64::from(REQUESTS) * BYTES), "other bytes out");
+            // A raw socket is handed a copy of the request too, because both ends are on this machine.
+            let copies = if socket == EchoSocket::Raw { 1..=2 } else { 1..=1 };
+            let bytes = end.bytes().1.context("no bytes in")?;
+            ensure!(copies.contains(&(bytes / (u64::from(REQUESTS) * BYTES))), "other bytes in");
+            Ok(())
+        };
+        check(&end).with_context(|| end.pretty())?;
+        let alert = view.one("an alert", |record| record.is_alert() && record.executable() == Some(program.name()))?;
+        ensure!(alert.text("/egresswatch/level") == Some("sent"), "{}", alert.pretty());
+        Ok(())
+    })
+}
