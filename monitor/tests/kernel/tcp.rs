@@ -93,18 +93,17 @@ fn check_end(end: &Record, pid: u32, local: IpAddr, bytes: (u64, u64)) -> Result
 
 /// Enough for offloaded segments, several reports and both directions at once.
 fn large_transfers_are_exact(rung: Rung) -> Result<()> {
-    transfer(rung, &Network::new()?, (5_000_001, 3_000_003), 64)
+    transfer(rung, &Network::new()?, (5_000_001, 3_000_003), 65_536)
 }
 
 /// Packets as on an Ethernet, so that wire bytes show each one's headers.
 fn small_packets_are_exact(rung: Rung) -> Result<()> {
     let network = Network::with_packets_of(1_500)?;
-    transfer(rung, &network, (400_000, 300_000), 1)
+    transfer(rung, &network, (400_000, 300_000), 1_500)
 }
 
-/// `least_per_packet`: no packet carries more payload than the interface takes, so there are at least so many; here the
-/// wire must hold a header for each 1,460 (or 65,495) bytes.
-fn transfer(rung: Rung, network: &Network, bytes: (u64, u64), packet_kilobytes: u64) -> Result<()> {
+/// The payload is exact, and the wire has a header for each packet: the fewest are those as large as the interface takes.
+fn transfer(rung: Rung, network: &Network, bytes: (u64, u64), packet_bytes: u64) -> Result<()> {
     let server = TcpServer::start(network, bytes.0, bytes.1)?;
     let remote = SocketAddr::new("8.8.8.8".parse()?, server.port);
     let program = Program::new("transfer")?;
@@ -115,7 +114,7 @@ fn transfer(rung: Rung, network: &Network, bytes: (u64, u64), packet_kilobytes: 
         ensure!(end.bytes() == (Some(bytes.0), Some(bytes.1)), "{}", end.pretty());
         for (direction, payload) in [("out", bytes.0), ("in", bytes.1)] {
             let wire = end.number(&format!("/egresswatch/flow/{direction}/wire_bytes")).unwrap_or(0);
-            let least_packets = payload / (packet_kilobytes * 1_024 + 476);
+            let least_packets = payload / packet_bytes;
             ensure!(wire >= payload + 40 * least_packets, "wire bytes {direction}: {wire}\n{}", end.pretty());
             ensure!(wire <= payload + payload / 4 + 10_000, "wire bytes {direction}: {wire}\n{}", end.pretty());
         }
