@@ -82,6 +82,8 @@ pub struct Pipeline {
     lists: Lists,
     tracker: Tracker<Arc<Context>>,
     records: Arc<RecordBuilder>,
+    /// Makes what [`Self::live_records`] returns.
+    answers: RecordBuilder,
     clock: WallClock,
     live: LiveFlows,
     /// Open flows whose entries are to be read again, by when.
@@ -114,6 +116,7 @@ impl Pipeline {
             ownership,
             lists,
             tracker: Tracker::new(policy),
+            answers: records.for_answers(),
             records,
             clock,
             live: LiveFlows::default(),
@@ -216,7 +219,7 @@ impl Pipeline {
             .iter()
             .map(|(key, live)| {
                 let flow = table.read(key, now).unwrap_or_else(|| live.flow.clone());
-                self.records.flow(self.clock, &self.subject(&flow, &live.details), FlowMoment::Progress)
+                self.answers.flow(self.clock, &self.subject(&flow, &live.details), FlowMoment::Progress)
             })
             .collect()
     }

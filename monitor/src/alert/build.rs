@@ -21,6 +21,8 @@ use crate::policy::{Cause, Decision, Severity};
 #[derive(Debug)]
 pub struct RecordBuilder {
     run_id: String,
+    /// What the numbers are appended to.
+    id_prefix: String,
     host: Host,
     next_sequence: AtomicU64,
 }
@@ -30,7 +32,20 @@ impl RecordBuilder {
     /// time): record ids are made from it.
     #[must_use]
     pub fn new(run_id: String, host: input::Host) -> Self {
-        Self { run_id, host: parts::host(host), next_sequence: AtomicU64::new(0) }
+        let id_prefix = run_id.clone();
+        Self { run_id, id_prefix, host: parts::host(host), next_sequence: AtomicU64::new(0) }
+    }
+
+    /// For answers to questions, which are no part of the run's output: they are numbered by themselves, so that the
+    /// output's numbers stay without gaps.
+    #[must_use]
+    pub fn for_answers(&self) -> Self {
+        Self {
+            run_id: self.run_id.clone(),
+            id_prefix: format!("{}-answer", self.run_id),
+            host: self.host.clone(),
+            next_sequence: AtomicU64::new(0),
+        }
     }
 
     /// An alert that is due by `decision`. `subject` is the flow of the decision's context.
@@ -143,7 +158,7 @@ impl RecordBuilder {
             message: String::new(),
             ecs: Ecs { version: ECS_VERSION },
             event: Event {
-                id: format!("{}-{sequence:x}", self.run_id),
+                id: format!("{}-{sequence:x}", self.id_prefix),
                 sequence,
                 kind,
                 category: vec![category],

@@ -115,7 +115,8 @@ pub struct Ecs {
 pub struct Event {
     /// Id of this record, unique over hosts and runs. A record that is sent again keeps it.
     pub id: String,
-    /// Number of this record in this run, from 0, without gaps unless a loss record says so.
+    /// Number of this record in this run, from 0, without gaps unless a loss record says so. Answers of `egresswatch
+    /// flows` have numbers of their own.
     pub sequence: u64,
     /// `alert` for an alert, `state` for a degradation and a status, `event` for the others.
     pub kind: EventKind,

@@ -15,10 +15,14 @@ mod tcp;
 mod tools;
 mod udp;
 
-use std::process::ExitCode;
+use std::{
+    fs::{self, File},
+    path::Path,
+    process::ExitCode,
+};
 
-use anyhow::Result;
-use libtest_mimic::{Arguments, Failed, Trial};
+use anyhow::{Context as _, Result};
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use support::Rung;
 
@@ -41,6 +45,9 @@ impl Case {
     }
 }
 
+/// Held by a run of these tests: two at once would fill each other's tables and rings.
+const LOCK: &str = "/run/lock/egresswatch-kernel-tests";
+
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     if arguments.next().as_deref() == Some("generate") {
@@ -49,11 +56,15 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // One kernel, one monitor at a time.
     arguments.test_threads = Some(1);
-    let refusal = (!support::is_root()).then_some("they need root");
-    if let Some(reason) = refusal {
-        eprintln!("the kernel tests are skipped: {reason}; run them with sudo, or through `cargo xtask test`");
-    }
-    let conclusion = libtest_mimic::run(&arguments, trials(refusal.is_some()));
+    let missing = (!support::is_root()).then_some("needs root: run it with sudo, or through `cargo xtask test`");
+    let lock = if missing.is_none() && !arguments.list { lock().map(Some) } else { Ok(None) };
+    let conclusion = match &lock {
+        Ok(_) => libtest_mimic::run(&arguments, trials(missing)),
+        Err(error) => {
+            eprintln!("{error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
     if let Err(error) = support::stop_shared() {
         eprintln!("the monitor did not stop well: {error:#}");
         return ExitCode::FAILURE;
@@ -61,26 +72,48 @@ fn main() -> ExitCode {
     conclusion.exit_code()
 }
 
-/// Every test on every rung. Those that cannot run here are listed as ignored.
-fn trials(all_skipped: bool) -> Vec<Trial> {
+/// Waits until no other run of these tests is under way on this machine.
+fn lock() -> Result<File> {
+    if let Some(folder) = Path::new(LOCK).parent() {
+        fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    }
+    let file = File::create(LOCK).with_context(|| format!("cannot create {LOCK}"))?;
+    if file.try_lock().is_err() {
+        eprintln!("waiting for another run of these tests on this machine");
+        file.lock().with_context(|| format!("cannot lock {LOCK}"))?;
+    }
+    Ok(file)
+}
+
+/// Every test on every rung. Those that cannot run here are ignored, and say why.
+fn trials(missing: Option<&'static str>) -> Vec<Trial> {
     let families =
         [tcp::CASES, udp::CASES, attribution::CASES, policy::CASES, tools::CASES, load::CASES, lifecycle::CASES];
     let mut trials = Vec::new();
     for rung in Rung::ALL {
-        let available = rung.is_available();
-        if !available {
-            eprintln!("the tests on the rung `{rung}` are skipped: this kernel does not have it");
-        }
-        for Case { name, test, tool } in families.into_iter().flatten().copied() {
-            let missing = tool.filter(|tool| support::installed(tool).is_none());
-            if let Some(tool) = missing {
-                eprintln!("{rung}::{name} is skipped: {tool} is not installed");
-            }
-            let trial = Trial::test(format!("{rung}::{name}"), move || test(rung).map_err(|error| failed(&error)));
-            trials.push(trial.with_ignored_flag(all_skipped || !available || missing.is_some()));
+        for case in families.into_iter().flatten().copied() {
+            trials.push(Trial::ignorable_test(format!("{rung}::{}", case.name), move || run(case, rung, missing)));
         }
     }
     trials
+}
+
+fn run(case: Case, rung: Rung, missing: Option<&str>) -> Result<Completion, Failed> {
+    match (missing, case.tool) {
+        // A person sees what was skipped; a CI run that tests less than it claims must not be green.
+        (Some(reason), _) if std::env::var_os("CI").is_some() => {
+            return Err(format!("cannot run here: {reason}").into());
+        }
+        (Some(reason), _) => return Ok(Completion::ignored_with(reason)),
+        _ if !rung.is_available() => {
+            return Ok(Completion::ignored_with(format!("this kernel has no rung {rung}")));
+        }
+        (_, Some(tool)) if support::installed(tool).is_none() => {
+            return Ok(Completion::ignored_with(format!("{tool} is not installed")));
+        }
+        _ => {}
+    }
+    (case.test)(rung).map(|()| Completion::Completed).map_err(|error| failed(&error))
 }
 
 /// What went wrong first, then what it was part of: the context may be a whole record.
