@@ -82,6 +82,8 @@ fn link_statically(cargo: &mut Command, workspace: &Workspace) {
         .args(["--target", STATIC_TARGET])
         // A guest copies the programs into memory, and nobody debugs there.
         .args(["--config", "profile.dev.strip=\"debuginfo\""])
+        // Emulation makes slow code ten times slower, and every test starts the daemon anew.
+        .args(["--config", "profile.dev.opt-level=2"])
         .env("RUSTFLAGS", "-Ctarget-feature=+crt-static")
         .env("CARGO_TARGET_DIR", workspace.target("static"));
 }

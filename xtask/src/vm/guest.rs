@@ -32,8 +32,12 @@ pub(super) struct Report {
 impl Report {
     /// What the table says beside the kernel: the counts of the tests, and the kernel's warnings if there were any.
     pub(super) fn summary(&self) -> String {
-        let counts = self.result.as_deref().and_then(|line| line.strip_prefix("test result: ok. ")).unwrap_or_default();
-        let counts = counts.split("; ").take(1).map(|passed| format!(", {passed}"));
+        // test result: ok. 70 passed; 0 failed; 10 ignored; 0 measured; …
+        let counts = self.result.as_deref().and_then(|line| line.split_once(". ")).map_or("", |(_, counts)| counts);
+        let counts = counts
+            .split("; ")
+            .filter(|count| count.ends_with(" passed") || (count.ends_with(" ignored") && !count.starts_with("0 ")))
+            .map(|count| format!(", {count}"));
         let warnings = (!self.warnings.is_empty()).then(|| format!(", {} kernel warnings", self.warnings.len()));
         counts.chain(warnings).collect()
     }
@@ -196,7 +200,9 @@ mod tests {
             console: PathBuf::new(),
         };
         assert_eq!(report.summary(), ", 31 passed");
+        report.result = Some("test result: ok. 70 passed; 0 failed; 10 ignored; 0 measured".to_owned());
+        assert_eq!(report.summary(), ", 70 passed, 10 ignored");
         report.warnings.push("[ 1.0] WARNING: x".to_owned());
-        assert_eq!(report.summary(), ", 31 passed, 1 kernel warnings");
+        assert_eq!(report.summary(), ", 70 passed, 10 ignored, 1 kernel warnings");
     }
 }

@@ -1,7 +1,7 @@
 #!/bin/busybox sh
 # The first process of a guest: mounts what the tests expect, runs them, reports their exit code and powers off.
 /bin/busybox --install -s /bin
-export PATH=/host-bin:/bin HOME=/
+export PATH=/usr/bin:/bin HOME=/
 
 mount -t proc proc /proc
 mount -t sysfs sys /sys

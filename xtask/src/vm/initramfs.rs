@@ -20,6 +20,9 @@ const MODULES: [&str; 1] = ["veth"];
 /// Programs of this machine that go along with their libraries; busybox's own `ip` knows no namespaces.
 const HOST_PROGRAMS: [&str; 1] = ["ip"];
 
+/// Clients that the tests use where they find them.
+const HOST_CLIENTS: [&str; 3] = ["curl", "nc", "ping"];
+
 /// Prepares the machine, runs `/run-tests`, hands its exit code out over the second serial port and powers off.
 const INIT: &str = include_str!("init.sh");
 
@@ -36,8 +39,15 @@ pub(super) fn write(folder: &Path, kernel: &Kernel, payload: &RootTest, test_arg
     archive.file("bin/busybox", 0o755, &static_busybox()?);
     archive.file("host/kernel-tests", 0o755, &read(&payload.program)?);
     archive.file("host/egresswatch", 0o755, &read(&payload.daemon)?);
-    for program in HOST_PROGRAMS {
-        add_host_program(&mut archive, program)?;
+    for name in HOST_PROGRAMS {
+        let program = process::find_program(name)
+            .with_context(|| format!("`{name}` is not installed: run `cargo xtask setup --only vm`"))?;
+        add_host_program(&mut archive, name, &program)?;
+    }
+    for name in HOST_CLIENTS {
+        if let Some(program) = process::find_program(name) {
+            add_host_program(&mut archive, name, &program)?;
+        }
     }
     let mut order = String::new();
     for module in modules::with_dependencies(&kernel.modules, &MODULES)? {
@@ -53,7 +63,7 @@ pub(super) fn write(folder: &Path, kernel: &Kernel, payload: &RootTest, test_arg
 /// The script that runs the tests, one at a time: each of them uses the one kernel there is.
 fn test_script(arguments: &[String]) -> String {
     let mut script = format!(
-        "#!/bin/sh\ncd /host\nexport {DAEMON_VARIABLE}=/host/egresswatch\nexec /host/kernel-tests --test-threads=1"
+        "#!/bin/sh\ncd /host\nexport {DAEMON_VARIABLE}=/host/egresswatch\nexec /host/kernel-tests --test-threads=1 --color=never"
     );
     for argument in arguments {
         script.push_str(" '");
@@ -78,12 +88,10 @@ fn static_busybox() -> Result<Vec<u8>> {
 }
 
 /// Adds a program and the libraries it names, at the places where it looks for them.
-fn add_host_program(archive: &mut Archive, name: &str) -> Result<()> {
-    let path = process::find_program(name)
-        .with_context(|| format!("`{name}` is not installed: run `cargo xtask setup --only vm`"))?;
-    archive.file(&format!("host-bin/{name}"), 0o755, &read(&path)?);
+fn add_host_program(archive: &mut Archive, name: &str, path: &Path) -> Result<()> {
+    archive.file(&format!("usr/bin/{name}"), 0o755, &read(path)?);
     // `ldd` fails for static programs, which need nothing.
-    let listing = process::output(process::command("ldd").arg(&path)).unwrap_or_default();
+    let listing = process::output(process::command("ldd").arg(path)).unwrap_or_default();
     for library in libraries_of_ldd(&listing) {
         let mode = fs::metadata(library).map_or(0o644, |metadata| metadata.permissions().mode() & 0o777);
         archive.file(library.trim_start_matches('/'), mode, &read(Path::new(library))?);
@@ -119,6 +127,9 @@ mod tests {
     #[test]
     fn test_arguments_reach_the_program_as_they_are() {
         let script = test_script(&["it's".to_owned(), "--nocapture".to_owned()]);
-        assert!(script.ends_with("/host/kernel-tests --test-threads=1 'it'\\''s' '--nocapture'\n"), "{script}");
+        assert!(
+            script.ends_with("/host/kernel-tests --test-threads=1 --color=never 'it'\\''s' '--nocapture'\n"),
+            "{script}"
+        );
     }
 }
