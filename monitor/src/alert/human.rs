@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 
 use super::{
     Record,
-    record::{Cause, Dataset, Direction, EventAction, ListMatch},
+    record::{Cause, Dataset, Direction, EventAction, KeyKind, ListMatch},
     sentence,
     text::{humane_bytes, humane_duration, printable},
 };
@@ -160,9 +160,19 @@ fn remote(record: &Record) -> String {
     format!(" {arrow} {}", record.remote().map(sentence::address).unwrap_or_default())
 }
 
+/// What hit, with which country it is where a country hit: the network's and the registration's are two facts.
+fn key(entry: &ListMatch) -> String {
+    let value = &entry.key.value;
+    match entry.key.kind {
+        KeyKind::AsCountry => format!("network of {value}"),
+        KeyKind::RegisteredCountry => format!("registered in {value}"),
+        KeyKind::Asn | KeyKind::Cidr | KeyKind::Domain => value.clone(),
+    }
+}
+
 /// `us-fcc-covered: cmpassport.com, AS9808 · China Mobile (parent) · 47 CFR 1.50002 · as of 2026-07-07`.
 fn list_line(first: &ListMatch, entries: &[&ListMatch]) -> String {
-    let keys: Vec<_> = entries.iter().map(|entry| entry.key.value.as_str()).collect();
+    let keys: Vec<_> = entries.iter().map(|entry| key(entry)).collect();
     let relation = match first.relation {
         Relation::Named => "named",
         Relation::Parent => "parent of what it names",

@@ -41,6 +41,8 @@ const SWEEP: Duration = Duration::from_secs(5);
 const CLOCK: Duration = Duration::from_mins(1);
 /// Records read from a ring before the outputs and the other rings get their turn.
 const BATCH: usize = 4_096;
+/// Batches of process events read before the flows that they explain: more than the ring holds.
+const EXPLANATION_BATCHES: usize = 64;
 
 impl FlowTable for Kernel {
     fn read(&self, key: &FlowKey, at: BootTime) -> Option<Flow> {
@@ -81,6 +83,8 @@ pub(super) struct Watch {
     backlog: VecDeque<Arc<Record>>,
     /// The ring of ordinary flows held more than was read.
     more_flows: bool,
+    /// The ring of flagged flows held more than was read.
+    more_flagged: bool,
     /// When the outputs last took one of them.
     progress_at: Instant,
     losses: Losses,
@@ -99,6 +103,7 @@ impl Watch {
             ready: Vec::new(),
             backlog: VecDeque::new(),
             more_flows: false,
+            more_flagged: false,
             progress_at: Instant::now(),
             losses: Losses::default(),
             losses_at: host::wall_clock().at(started_at),
@@ -122,15 +127,17 @@ impl Watch {
         self.begin().await;
         loop {
             tokio::select! {
-                // From what must not wait to what may; the timers before the flows, or a flood of these would starve them.
+                // From what must not wait to what may. The tick is short and comes first: a flood of flagged flows would
+                // starve it otherwise, and with it the count of what that flood loses.
                 biased;
                 ended = stop.recv() => return Ok(ended.unwrap_or(Ended::Signal)),
+                _ = tick_timer.tick() => self.tick().await,
+                () = std::future::ready(()), if self.more_flagged => self.read(Ring::Flagged),
                 guard = flagged.readable() => {
                     tokio::time::sleep(GATHER).await;
                     guard?.clear_ready();
                     self.read(Ring::Flagged);
                 }
-                _ = tick_timer.tick() => self.tick().await,
                 _ = sweep_timer.tick() => self.sweep(),
                 _ = clock_timer.tick() => self.stages.pipeline.set_clock(host::wall_clock()),
                 Some((request, answer)) = questions.recv() => {
@@ -157,8 +164,7 @@ impl Watch {
     /// Reads what is left, tells what was held back, and says goodbye.
     pub(super) async fn finish(mut self, ended: Ended) -> Outputs {
         // What was in flight when the signal came is in the rings by now.
-        self.read(Ring::Flagged);
-        self.read_all_flows();
+        self.read_all();
         self.count_losses();
         let now = host::boot_time();
         let Stages { kernel, pipeline, .. } = &mut self.stages;
@@ -197,37 +203,36 @@ impl Watch {
 
     /// Reads a ring of flows, after the ring that explains them, and lets the stages work.
     fn read(&mut self, ring: Ring) {
-        loop {
-            let mut flows = std::mem::take(&mut self.events);
-            let count = self.stages.kernel.read_ring(ring, BATCH, &mut flows, |error| refuse(&mut self.refused, error));
-            let mut explanations = Vec::new();
-            while self
-                .stages
-                .kernel
-                .read_ring(Ring::Process, BATCH, &mut explanations, |error| refuse(&mut self.refused, error))
-                == BATCH
-            {}
-            let Stages { kernel, pipeline, .. } = &mut self.stages;
-            for event in explanations {
-                pipeline.handle(event, kernel, &mut self.ready);
-            }
-            for event in latest_of_each(&mut flows) {
-                pipeline.handle(event, kernel, &mut self.ready);
-            }
-            self.events = flows;
-            if count < BATCH {
-                self.more_flows &= ring != Ring::Flow;
-                break;
-            }
-            // Ordinary flows have to be handed on before more are read; alerts are few.
-            if ring == Ring::Flow {
-                self.more_flows = true;
+        let mut flows = std::mem::take(&mut self.events);
+        let refused = &mut self.refused;
+        let count = self.stages.kernel.read_ring(ring, BATCH, &mut flows, |error| refuse(refused, error));
+        let mut explanations = Vec::new();
+        for _ in 0..EXPLANATION_BATCHES {
+            let refused = &mut self.refused;
+            let kernel = &mut self.stages.kernel;
+            if kernel.read_ring(Ring::Process, BATCH, &mut explanations, |error| refuse(refused, error)) < BATCH {
                 break;
             }
         }
+        let Stages { kernel, pipeline, .. } = &mut self.stages;
+        for event in explanations {
+            pipeline.handle(event, kernel, &mut self.ready);
+        }
+        for event in latest_of_each(&mut flows) {
+            pipeline.handle(event, kernel, &mut self.ready);
+        }
+        self.events = flows;
+        // What was made has to be handed on before more is read.
+        let more = if ring == Ring::Flow { &mut self.more_flows } else { &mut self.more_flagged };
+        *more = count == BATCH;
     }
 
-    fn read_all_flows(&mut self) {
+    /// Reads until both rings of flows are empty: at the end, or before the flow table is read.
+    fn read_all(&mut self) {
+        self.read(Ring::Flagged);
+        while self.more_flagged {
+            self.read(Ring::Flagged);
+        }
         self.read(Ring::Flow);
         while self.more_flows {
             self.read(Ring::Flow);
@@ -285,8 +290,7 @@ impl Watch {
             self.stages.pipeline.reseed_processes();
         }
         if must_resync {
-            self.read(Ring::Flagged);
-            self.read_all_flows();
+            self.read_all();
             let now = host::boot_time();
             let flows: Vec<Flow> = self.stages.kernel.flows(now).collect();
             let Stages { kernel, pipeline, .. } = &mut self.stages;
@@ -340,7 +344,7 @@ impl Watch {
             rung: Some(self.stages.kernel.rung.as_token().to_owned()),
             ownership_date: Some(self.stages.ownership_date),
             lists: Some(self.stages.enabled_lists),
-            uptime_ns: Some(host::boot_time().since_ns(self.started_at)),
+            uptime_ns: (phase != Phase::Started).then(|| host::boot_time().since_ns(self.started_at)),
             flows: Some(totals.flows),
             alerts: Some(totals.alerts),
             losses: Some(self.losses.iter().map(|(_, count)| count).sum()),
