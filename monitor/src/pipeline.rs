@@ -7,7 +7,10 @@
 
 mod live;
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -28,6 +31,8 @@ use live::{Details, LiveFlow, LiveFlows};
 
 /// How long after a report an open flow's entry is read again, in ns.
 const READ_DELAY_NS: u64 = 2_000_000_000;
+/// How long the end of a flow that was read from the table is remembered, in ns: longer than a report waits in a ring.
+const COLLECTED_NS: u64 = 10_000_000_000;
 /// A released TCP flow whose end nobody reports has ended when it is silent for this long, in ns.
 const RELEASED_SILENCE_NS: u64 = 5_000_000_000;
 
@@ -86,6 +91,9 @@ pub struct Pipeline {
     answers: RecordBuilder,
     clock: WallClock,
     live: LiveFlows,
+    /// Flows whose end was read from the table, with their first sight and when that was: reports on them may still wait
+    /// in a ring, and must not make them anew.
+    collected: HashMap<FlowKey, (BootTime, BootTime)>,
     /// Open flows whose entries are to be read again, by when.
     reads: VecDeque<(BootTime, FlowKey)>,
     totals: Totals,
@@ -120,6 +128,7 @@ impl Pipeline {
             records,
             clock,
             live: LiveFlows::default(),
+            collected: HashMap::new(),
             reads: VecDeque::new(),
             totals: Totals::default(),
         }
@@ -158,6 +167,7 @@ impl Pipeline {
 
     /// Ends the flows that have no end of their own and fell silent. Called every few seconds.
     pub fn sweep(&mut self, now: BootTime, table: &mut impl FlowTable, outputs: &mut Vec<Arc<Record>>) {
+        self.collected.retain(|_, (_, at)| now.since_ns(*at) < COLLECTED_NS);
         let idle_ns = self.config.idle.as_ns();
         let silent: Vec<FlowKey> = self
             .live
@@ -188,8 +198,12 @@ impl Pipeline {
         for flow in flows {
             if flow.facts.closed {
                 let (key, at) = (flow.key, flow.at);
-                self.take_in(&flow, outputs);
-                self.end(&key, None, at, table, outputs);
+                // Its last report may have come between the reading of the ring and that of the table.
+                if self.collected.get(&key).is_none_or(|(first_at, _)| *first_at != flow.first_at) {
+                    self.collected.insert(key, (flow.first_at, at));
+                    self.take_in(&flow, outputs);
+                    self.end(&key, None, at, table, outputs);
+                }
                 table.forget(&key);
             } else {
                 self.flow(&flow, table, outputs);
@@ -257,6 +271,9 @@ impl Pipeline {
 
     fn flow(&mut self, flow: &Flow, table: &mut impl FlowTable, outputs: &mut Vec<Arc<Record>>) {
         let (key, at) = (flow.key, flow.at);
+        if self.collected.get(&key).is_some_and(|(first_at, _)| *first_at == flow.first_at) {
+            return;
+        }
         if flow.facts.untracked {
             self.totals.flows += 1;
             let details = self.describe(flow);
@@ -367,6 +384,7 @@ impl Pipeline {
     ) {
         if let Some(mut last) = last {
             table.forget(key);
+            self.collected.insert(*key, (last.first_at, at));
             last.facts.closed = true;
             last.at = at;
             last.reason = ReportReason::Closed;

@@ -216,6 +216,24 @@ fn an_end_whose_report_found_no_room_is_read_from_the_table() {
 }
 
 #[test]
+fn reports_that_were_waiting_when_an_end_was_read_make_no_second_flow() {
+    let mut bench = Bench::new();
+    let mut left = report(FLAGGED, ReportReason::Read, 4, 2_000);
+    left.facts.closed = true;
+    bench.pipeline.resync(vec![left.clone(), left], &mut bench.table, &mut bench.records);
+    bench.handle(Event::Flow(Box::new(report(FLAGGED, ReportReason::Attempt, 2, 0))));
+    bench.handle(Event::Flow(Box::new(report(FLAGGED, ReportReason::Closed, 4, 2_000))));
+    assert_eq!(bench.written(Dataset::Flow), [(EventAction::FlowEnded, 2_000)]);
+    assert_eq!(bench.pipeline.totals(), Totals { flows: 1, ended_flows: 1, alerts: 1, ..Totals::default() });
+
+    // The same socket may ask for the same destination again.
+    let mut again = report(FLAGGED, ReportReason::Closed, 6, 10);
+    again.first_at = BootTime(5 * SECOND_NS);
+    bench.handle(Event::Flow(Box::new(again)));
+    assert_eq!(bench.written(Dataset::Flow).len(), 2);
+}
+
+#[test]
 fn datagrams_end_by_silence_and_connections_do_not() {
     let mut bench = Bench::new();
     let mut datagrams = report(UNFLAGGED, ReportReason::FirstPayload, 1, 33);
