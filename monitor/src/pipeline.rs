@@ -8,7 +8,7 @@
 mod live;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
 };
 
@@ -31,6 +31,8 @@ use live::{Details, LiveFlow, LiveFlows};
 
 /// How long after a report an open flow's entry is read again, in ns.
 const READ_DELAY_NS: u64 = 2_000_000_000;
+/// How many reported ends are remembered: more than the kernel side can report before it removes the first of them.
+const REPORTED_ENDS: usize = 1_024;
 /// How long the end of a flow that was read from the table is remembered, in ns: longer than a report waits in a ring.
 const COLLECTED_NS: u64 = 10_000_000_000;
 /// A released TCP flow whose end nobody reports has ended when it is silent for this long, in ns.
@@ -94,6 +96,9 @@ pub struct Pipeline {
     /// Flows whose end was read from the table, with their first sight and when that was: reports on them may still wait
     /// in a ring, and must not make them anew.
     collected: HashMap<FlowKey, (BootTime, BootTime)>,
+    /// The last flows whose end was reported, with their first sight: the kernel side removes an entry after its last
+    /// report, so that it may still be found in the table for a moment.
+    reported_ends: VecDeque<(FlowKey, BootTime)>,
     /// Open flows whose entries are to be read again, by when.
     reads: VecDeque<(BootTime, FlowKey)>,
     totals: Totals,
@@ -129,6 +134,7 @@ impl Pipeline {
             clock,
             live: LiveFlows::default(),
             collected: HashMap::new(),
+            reported_ends: VecDeque::new(),
             reads: VecDeque::new(),
             totals: Totals::default(),
         }
@@ -195,7 +201,11 @@ impl Pipeline {
 
     /// Takes in the whole flow table: for what is there at start, and after reports found no room in a ring.
     pub fn resync(&mut self, flows: Vec<Flow>, table: &mut impl FlowTable, outputs: &mut Vec<Arc<Record>>) {
+        let reported: HashSet<_> = self.reported_ends.iter().copied().collect();
         for flow in flows {
+            if reported.contains(&(flow.key, flow.first_at)) {
+                continue;
+            }
             if flow.facts.closed {
                 let (key, at) = (flow.key, flow.at);
                 // Its last report may have come between the reading of the ring and that of the table.
@@ -282,6 +292,10 @@ impl Pipeline {
             return;
         }
         if flow.reason == ReportReason::Closed {
+            if self.reported_ends.len() == REPORTED_ENDS {
+                self.reported_ends.pop_front();
+            }
+            self.reported_ends.push_back((key, flow.first_at));
             self.take_in(flow, outputs);
             self.end(&key, None, at, table, outputs);
             return;

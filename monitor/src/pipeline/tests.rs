@@ -234,6 +234,15 @@ fn reports_that_were_waiting_when_an_end_was_read_make_no_second_flow() {
 }
 
 #[test]
+fn an_entry_that_is_removed_after_its_last_report_makes_no_second_flow() {
+    let mut bench = Bench::new();
+    let last = report(FLAGGED, ReportReason::Closed, 4, 2_000);
+    bench.report(last.clone());
+    bench.pipeline.resync(vec![last], &mut bench.table, &mut bench.records);
+    assert_eq!(bench.written(Dataset::Flow), [(EventAction::FlowEnded, 2_000)]);
+}
+
+#[test]
 fn datagrams_end_by_silence_and_connections_do_not() {
     let mut bench = Bench::new();
     let mut datagrams = report(UNFLAGGED, ReportReason::FirstPayload, 1, 33);
