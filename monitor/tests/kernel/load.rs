@@ -138,9 +138,15 @@ fn flood(rung: Rung) -> Result<()> {
 
 /// The last records of `count` flows to `remote`, whoever made them.
 fn ends_to(view: &View<'_>, remote: SocketAddr, count: usize) -> Result<Vec<Arc<Record>>> {
-    view.many(count, &format!("the end of each flow to {remote}"), |record| {
-        record.is_flow_end() && record.is_egress() && record.remote() == Some(remote)
-    })
+    let to_remote = |record: &Record| record.is_egress() && record.remote() == Some(remote);
+    view.many(count, &format!("the end of each flow to {remote}"), |record| record.is_flow_end() && to_remote(record))
+        .with_context(|| match view.monitor.live_flows() {
+            Ok(flows) => {
+                let open: Vec<_> = flows.iter().filter(|flow| to_remote(flow)).map(Record::pretty).collect();
+                format!("flows still open in the monitor's eyes: {}\n{}", open.len(), open.join("\n"))
+            }
+            Err(error) => format!("the open flows cannot be had: {error:#}"),
+        })
 }
 
 /// Compares what was reported with what the server saw, connection by connection.
