@@ -8,20 +8,22 @@ use aya_ebpf::{
 };
 use monitor_common::{
     loss::LossReason,
-    record::{FlowKey, FlowRecord, FlowState, Header, SocketReleasedRecord, flow_flag, kind},
+    record::{FlowKey, FlowRecord, FlowState, Header, Identity, SocketReleasedRecord, flow_flag, kind, reason},
 };
 
 use crate::{
+    flow::EMPTY,
     maps::{FLAGGED_EVENTS, FLOW_EVENTS, LOSSES, PROCESS_EVENTS},
+    packet::add,
     setting,
 };
 
-/// Counts one loss. A per-CPU counter, written by this CPU only.
+/// Counts one loss. The counter is this CPU's own, but a packet may interrupt a process that counts.
 #[inline(always)]
 pub(crate) fn count_loss(reason: LossReason) {
     if let Some(counter) = LOSSES.get_ptr_mut(reason as u32) {
         // SAFETY: a valid element of a per-CPU array.
-        unsafe { *counter += 1 };
+        add(unsafe { &mut *counter }, 1);
     }
 }
 
@@ -45,6 +47,26 @@ pub(crate) fn flow(key: &FlowKey, state: &FlowState, reason: u16, now_ns: u64) -
     write_flow(entry.as_mut_ptr(), header, key, state);
     entry.submit(flow_wake_flags());
     true
+}
+
+/// Reports a flow that found no room in its table.
+#[inline(always)]
+pub(crate) fn untracked(key: &FlowKey, connector: Option<&Identity>, flags: u32, now_ns: u64) {
+    if flags & flow_flag::FLAGGED != 0 {
+        let Some(mut entry) = FLAGGED_EVENTS.reserve_untyped::<FlowRecord>(0) else {
+            count_loss(LossReason::FlaggedRingFull);
+            return;
+        };
+        write_untracked(entry.as_mut_ptr(), key, connector, flags, now_ns);
+        entry.submit(0);
+        return;
+    }
+    let Some(mut entry) = FLOW_EVENTS.reserve_untyped::<FlowRecord>(0) else {
+        count_loss(LossReason::FlowRingFull);
+        return;
+    };
+    write_untracked(entry.as_mut_ptr(), key, connector, flags, now_ns);
+    entry.submit(flow_wake_flags());
 }
 
 /// Reports that a socket with several flows was released. `flagged`: one of them is, so the alert ring carries it.
@@ -89,6 +111,26 @@ fn write_flow(record: *mut FlowRecord, header: Header, key: &FlowKey, state: &Fl
         (&raw mut (*record).key).write(*key);
         (&raw mut (*record).state).write(*state);
     }
+}
+
+#[inline(always)]
+fn write_untracked(record: *mut FlowRecord, key: &FlowKey, connector: Option<&Identity>, flags: u32, now_ns: u64) {
+    let header = Header {
+        kind: kind::FLOW,
+        reason: reason::ATTEMPT,
+        size_bytes: size_of::<FlowRecord>() as u32,
+        boot_ns: now_ns,
+    };
+    write_flow(record, header, key, &EMPTY);
+    // SAFETY: `record` points to a reserved ring entry of this size and alignment, written above.
+    let state = unsafe { &mut (*record).state };
+    if let Some(connector) = connector {
+        state.connector = *connector;
+    }
+    state.flags = flags;
+    state.first_boot_ns = now_ns;
+    state.last_boot_ns = now_ns;
+    state.reported_boot_ns = now_ns;
 }
 
 /// Ordinary reports wait for the daemon's timer unless much waits already: a wake-up costs more than the report.

@@ -9,7 +9,7 @@ use monitor_common::{
 
 use crate::{
     emit,
-    maps::{FLAGGED_FLOWS, FLAGGED_IPV4, FLAGGED_IPV6, FLOW_SCRATCH, FLOWS},
+    maps::{FLAGGED_FLOWS, FLAGGED_IPV4, FLAGGED_IPV6, FLOWS},
 };
 
 /// The flow's entry, in whichever table holds it.
@@ -25,7 +25,11 @@ pub(crate) fn find<'a>(key: &FlowKey) -> Option<&'a mut FlowState> {
 }
 
 /// Opens a flow: decides whether it is flagged, and puts it into the table. When the table is full the flow is
-/// reported once from scratch, without counters, and `None` is returned.
+/// reported once, without counters, and `None` is returned.
+///
+/// The entry is put in empty and filled in place. It cannot be built in memory of the CPU's own first: a process that
+/// connects is interrupted by packets, which open flows too, and on some kernels by another process that connects. An
+/// entry without flags is one that is not filled yet.
 #[inline(always)]
 pub(crate) fn open<'a>(
     key: &FlowKey,
@@ -34,38 +38,35 @@ pub(crate) fn open<'a>(
     now_ns: u64,
     report: u16,
 ) -> Option<&'a mut FlowState> {
-    let scratch = FLOW_SCRATCH.get_ptr_mut(0)?;
-    // SAFETY: an element of a per-CPU array; cgroup hooks do not nest on one CPU in a way that reuses it before the
-    // insert below has copied it.
-    let state = unsafe { &mut *scratch };
-    *state = EMPTY;
+    let flagged = is_flagged(key);
+    let flags = if flagged { flags | flow_flag::FLAGGED } else { flags };
+    let inserted = if flagged {
+        FLAGGED_FLOWS.insert(key, &EMPTY, u64::from(BPF_NOEXIST))
+    } else {
+        FLOWS.insert(key, &EMPTY, u64::from(BPF_NOEXIST))
+    };
+    let state = find(key);
+    if inserted.is_err() {
+        if state.is_none() {
+            emit::count_loss(if flagged { LossReason::FlaggedTableFull } else { LossReason::FlowTableFull });
+            emit::untracked(key, connector, flags | flow_flag::UNTRACKED, now_ns);
+        }
+        // Or another CPU opened it in between.
+        return state;
+    }
+    let state = state?;
     if let Some(connector) = connector {
         state.connector = *connector;
     }
-    let flagged = is_flagged(key);
-    state.flags = if flagged { flags | flow_flag::FLAGGED } else { flags };
     state.first_boot_ns = now_ns;
     state.last_boot_ns = now_ns;
     state.reported_boot_ns = now_ns;
-    let inserted = if flagged {
-        FLAGGED_FLOWS.insert(key, &*state, u64::from(BPF_NOEXIST))
-    } else {
-        FLOWS.insert(key, &*state, u64::from(BPF_NOEXIST))
-    };
-    if inserted.is_ok() {
-        if report != 0 {
-            emit::flow(key, state, report, now_ns);
-        }
-        return find(key);
+    // SAFETY: a field of the entry; volatile, so that it is written after the others.
+    unsafe { (&raw mut state.flags).write_volatile(flags) };
+    if report != 0 {
+        emit::flow(key, state, report, now_ns);
     }
-    // Another CPU may have opened it in between.
-    if let Some(existing) = find(key) {
-        return Some(existing);
-    }
-    emit::count_loss(if flagged { LossReason::FlaggedTableFull } else { LossReason::FlowTableFull });
-    state.flags |= flow_flag::UNTRACKED;
-    emit::flow(key, state, reason::ATTEMPT, now_ns);
-    None
+    Some(state)
 }
 
 /// Reports a flow's end and forgets it. If the report finds no room the entry stays, marked as closed, and the daemon
@@ -102,7 +103,8 @@ const NOBODY: Identity = Identity {
     comm: [0; 16],
 };
 
-const EMPTY: FlowState = FlowState {
+/// What every entry starts as.
+pub(crate) static EMPTY: FlowState = FlowState {
     connector: NOBODY,
     sender: NOBODY,
     local_address: [0; 16],

@@ -60,10 +60,6 @@ pub(crate) static PROCESS_EVENTS: RingBuf<u8, 8_388_608> = RingBuf::new();
 #[btf_map]
 pub(crate) static LOSSES: PerCpuArray<u64, { LossReason::COUNT as usize }> = PerCpuArray::new();
 
-/// Room to build a new flow's state, too large for the stack.
-#[btf_map]
-pub(crate) static FLOW_SCRATCH: PerCpuArray<FlowState, 1> = PerCpuArray::new();
-
 /// Room to build an exec record, too large for the stack.
 #[btf_map]
 pub(crate) static EXEC_SCRATCH: PerCpuArray<ExecRecord, 1> = PerCpuArray::new();

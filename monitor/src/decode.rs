@@ -51,6 +51,9 @@ pub enum DecodeError {
     /// Neither IPv4 nor IPv6.
     #[error("a kernel flow record is of the unknown address family {0}; {REBUILD}")]
     Family(u8),
+    /// The kernel side has not filled the flow's entry yet.
+    #[error("the flow's entry is not filled yet")]
+    Unfinished,
     /// A length beyond its array.
     #[error("a kernel record uses {length} bytes of a field of {capacity}; {REBUILD}")]
     Length {
@@ -103,8 +106,12 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
     })
 }
 
-/// The flow that an entry of the kernel's flow table stands for, as of `at`.
+/// The flow that an entry of the kernel's flow table stands for, as of `at`. The kernel side fills an entry in place and
+/// writes its flags last, so one without flags is not to be read yet.
 pub fn flow_of_entry(key: &record::FlowKey, state: &record::FlowState, at: BootTime) -> Result<Flow, DecodeError> {
+    if state.flags == 0 {
+        return Err(DecodeError::Unfinished);
+    }
     flow_of(key, state, ReportReason::Read, at)
 }
 

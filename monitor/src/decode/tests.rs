@@ -178,3 +178,11 @@ proptest! {
         let _ = decode(&bytes);
     }
 }
+
+#[test]
+fn an_entry_that_is_not_filled_yet_is_no_flow() {
+    let mut record = flow_record();
+    assert!(flow_of_entry(&record.key, &record.state, BootTime(9)).is_ok());
+    record.state.flags = 0;
+    assert_eq!(flow_of_entry(&record.key, &record.state, BootTime(9)), Err(DecodeError::Unfinished));
+}
