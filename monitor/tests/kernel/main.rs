@@ -98,10 +98,6 @@ fn trials(missing: Option<&'static str>) -> Vec<Trial> {
     trials
 }
 
-/// Load tests that are not green in the guest of the newest kernel.
-const OPEN_ON_7: [&str; 2] =
-    ["twenty_thousand_connections_of_short_lived_processes_are_complete", "a_flood_costs_no_alert_and_no_total"];
-
 fn run(case: Case, rung: Rung, missing: Option<&str>) -> Result<Completion, Failed> {
     match (missing, case.tool) {
         // A person sees what was skipped; a CI run that tests less than it claims must not be green.
@@ -111,10 +107,6 @@ fn run(case: Case, rung: Rung, missing: Option<&str>) -> Result<Completion, Fail
         (Some(reason), _) => return Ok(Completion::ignored_with(reason)),
         _ if !rung.is_available() => {
             return Ok(Completion::ignored_with(format!("this kernel has no rung {rung}")));
-        }
-        // Open: in the 7.3 guest both fail or do not end in time, and it is not known why. They pass on the other kernels.
-        _ if OPEN_ON_7.contains(&case.name) && support::is_emulated() && support::kernel_version().0 >= 7 => {
-            return Ok(Completion::ignored_with("open: fails in the emulated guest of Linux 7.3"));
         }
         (_, Some(tool)) if support::installed(tool).is_none() => {
             return Ok(Completion::ignored_with(format!("{tool} is not installed")));

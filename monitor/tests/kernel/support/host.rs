@@ -39,7 +39,7 @@ impl fmt::Display for Rung {
 }
 
 /// Major and minor version of the running kernel; 0.0 if it tells none.
-pub(crate) fn kernel_version() -> (u32, u32) {
+fn kernel_version() -> (u32, u32) {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut numbers = release.split(|character: char| !character.is_ascii_digit()).map(|digits| digits.parse().ok());
     (numbers.next().flatten().unwrap_or(0), numbers.next().flatten().unwrap_or(0))

@@ -12,7 +12,7 @@ mod server;
 
 pub(crate) use cgroup::Cgroup;
 pub(crate) use generate::{EchoSocket, Facts, Traffic, generate};
-pub(crate) use host::{Rung, is_emulated, is_root, kernel_version, patience};
+pub(crate) use host::{Rung, is_emulated, is_root, patience};
 pub(crate) use monitor::{Monitor, Settings, View, loaded_programs, stop_shared, watch};
 pub(crate) use network::{LOCAL_IPV4, LOCAL_IPV6, Network};
 pub(crate) use program::{Launch, Program, installed};
