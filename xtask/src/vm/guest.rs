@@ -44,7 +44,18 @@ impl Report {
 }
 
 /// Boots the kernel with this initramfs and waits until it powers off, crashes or runs out of time.
+///
+/// A kernel that crashes before it ever started a program is booted once more: the emulator's processors sometimes see
+/// the kernel's patching of its own instructions half done. A crash after that is never tried again.
 pub(super) fn boot(folder: &Path, kernel: &Kernel, initramfs: &Path, timeout: Duration) -> Result<Report> {
+    let (report, programs) = boot_once(folder, kernel, initramfs, timeout)?;
+    let Some(crash) = report.crash.as_ref().filter(|_| !programs) else { return Ok(report) };
+    ui::say(&format!("{} | booting again: the kernel crashed before it started a program: {crash}", kernel.line));
+    Ok(boot_once(folder, kernel, initramfs, timeout)?.0)
+}
+
+/// Boots once; also tells whether the guest's kernel came as far as to start a program.
+fn boot_once(folder: &Path, kernel: &Kernel, initramfs: &Path, timeout: Duration) -> Result<(Report, bool)> {
     let code_file = folder.join("exit-code");
     let console = folder.join("console.log");
     fs::write(&code_file, "").with_context(|| format!("cannot write {}", code_file.display()))?;
@@ -67,13 +78,14 @@ pub(super) fn boot(folder: &Path, kernel: &Kernel, initramfs: &Path, timeout: Du
     let mut guest = Guest(command.spawn().context("cannot start qemu-system-x86_64")?);
     let watched = watch(&mut guest, kernel, &console, timeout)?;
     let code = fs::read_to_string(&code_file).unwrap_or_default();
-    Ok(Report {
+    let report = Report {
         exit_code: code.trim().parse().ok(),
         crash: watched.crash,
         warnings: watched.warnings,
         result: watched.result,
         console,
-    })
+    };
+    Ok((report, watched.programs))
 }
 
 /// A running QEMU that does not outlive this program's interest in it.
@@ -92,6 +104,10 @@ struct Watched {
     crash: Option<String>,
     warnings: Vec<String>,
     result: Option<String>,
+    /// The kernel has spoken.
+    kernel: bool,
+    /// Something else than the kernel has spoken after it.
+    programs: bool,
 }
 
 /// Copies the console to the terminal and to a file until it closes or the time is over.
@@ -131,6 +147,10 @@ impl Watched {
         if line.starts_with("test result: ") {
             self.result = Some(line.to_owned());
         }
+        match kernel_message(line) {
+            Some(_) => self.kernel = true,
+            None => self.programs |= self.kernel && !line.is_empty(),
+        }
         match verdict(line) {
             Verdict::Crash if self.crash.is_none() => self.crash = Some(line.to_owned()),
             Verdict::Warning => self.warnings.push(line.to_owned()),
@@ -152,11 +172,7 @@ fn verdict(line: &str) -> Verdict {
         ["Kernel panic", "BUG: ", "Oops: ", "general protection fault", "Unable to handle kernel", "KASAN: "];
     const WARNINGS: [&str; 5] =
         ["WARNING: ", "soft lockup", "self-detected stall", "detected stalls", "blocked for more than"];
-    let Some(message) = line.strip_prefix('[').and_then(|rest| rest.split_once("] ")).and_then(|(time, message)| {
-        time.trim().chars().all(|character| character.is_ascii_digit() || character == '.').then_some(message)
-    }) else {
-        return Verdict::Nothing;
-    };
+    let Some(message) = kernel_message(line) else { return Verdict::Nothing };
     // A lock-up line begins with BUG, but under emulation it only says that the host was busy.
     if WARNINGS.iter().any(|sign| message.contains(sign)) {
         Verdict::Warning
@@ -167,9 +183,26 @@ fn verdict(line: &str) -> Verdict {
     }
 }
 
+/// What the kernel says in this line; none if the line is not the kernel's.
+fn kernel_message(line: &str) -> Option<&str> {
+    let (time, message) = line.strip_prefix('[')?.split_once("] ")?;
+    time.trim().chars().all(|character| character.is_ascii_digit() || character == '.').then_some(message)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_is_what_speaks_after_the_kernel() {
+        let mut watched = Watched::default();
+        for line in ["SeaBIOS (version 1.16.2)", "", "[    0.0] Linux version 6.12", "[    3.1] Oops: int3: 0000", ""] {
+            watched.note(line);
+            assert!(!watched.programs, "{line}");
+        }
+        watched.note("guest: up");
+        assert!(watched.programs);
+    }
 
     #[test]
     fn crashes_are_told_from_warnings_and_from_what_tests_print() {

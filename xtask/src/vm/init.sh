@@ -2,6 +2,7 @@
 # The first process of a guest: mounts what the tests expect, runs them, reports their exit code and powers off.
 /bin/busybox --install -s /bin
 export PATH=/usr/bin:/bin HOME=/
+echo "guest: up"
 
 mount -t proc proc /proc
 mount -t sysfs sys /sys
