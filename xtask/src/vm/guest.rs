@@ -50,7 +50,14 @@ impl Report {
 pub(super) fn boot(folder: &Path, kernel: &Kernel, initramfs: &Path, timeout: Duration) -> Result<Report> {
     let (report, programs) = boot_once(folder, kernel, initramfs, timeout)?;
     let Some(crash) = report.crash.as_ref().filter(|_| !programs) else { return Ok(report) };
-    ui::say(&format!("{} | booting again: the kernel crashed before it started a program: {crash}", kernel.line));
+    // The next boot writes a console of its own; this one is the evidence.
+    let kept = report.console.with_file_name("console-of-first-boot.log");
+    fs::rename(&report.console, &kept).with_context(|| format!("cannot create {}", kept.display()))?;
+    ui::say(&format!(
+        "{} | booting again: the kernel crashed before it started a program: {crash} (whole console: {})",
+        kernel.line,
+        kept.display()
+    ));
     Ok(boot_once(folder, kernel, initramfs, timeout)?.0)
 }
 
@@ -185,7 +192,9 @@ fn verdict(line: &str) -> Verdict {
 
 /// What the kernel says in this line; none if the line is not the kernel's.
 fn kernel_message(line: &str) -> Option<&str> {
-    let (time, message) = line.strip_prefix('[')?.split_once("] ")?;
+    let line = line.strip_prefix('[')?;
+    // The blank after the time is gone where the kernel said nothing more.
+    let (time, message) = line.split_once("] ").or_else(|| Some((line.strip_suffix(']')?, "")))?;
     time.trim().chars().all(|character| character.is_ascii_digit() || character == '.').then_some(message)
 }
 
@@ -196,7 +205,14 @@ mod tests {
     #[test]
     fn a_program_is_what_speaks_after_the_kernel() {
         let mut watched = Watched::default();
-        for line in ["SeaBIOS (version 1.16.2)", "", "[    0.0] Linux version 6.12", "[    3.1] Oops: int3: 0000", ""] {
+        for line in [
+            "SeaBIOS (version 1.16.2)",
+            "",
+            "[    0.0] Linux version 6.12",
+            "[    2.367852]",
+            "[    3.1] Oops: int3: 0000",
+            "",
+        ] {
             watched.note(line);
             assert!(!watched.programs, "{line}");
         }
