@@ -1,6 +1,46 @@
 //! The arithmetic of the packet hooks: how far a TCP stream moved, how large a packet is on the wire, when to report.
 
-use crate::{packet::tcp_flag, settings::Settings};
+use crate::{
+    packet::{PROTOCOL_TCP, PROTOCOL_UDP, tcp_flag},
+    settings::Settings,
+};
+
+/// Port of DNS, over UDP and TCP (RFC 1035, section 4.2).
+pub const DNS_PORT: u16 = 53;
+/// Bytes from the start of a TCP stream that can hold a name: room for a proxy's handshake and a large `ClientHello`.
+pub const STREAM_CAPTURE_BYTES: u64 = 8 << 10;
+/// Bytes from the start of a DNS stream, each way.
+pub const DNS_STREAM_CAPTURE_BYTES: u64 = 64 << 10;
+/// Packets from the start of a UDP flow that can be a QUIC client's first ones.
+pub const DATAGRAM_CAPTURE_PACKETS: u64 = 8;
+
+/// Whether a packet's payload may hold a name, so that it is captured. `earlier_bytes` and `packets` count what the flow
+/// moved this way: bytes before this packet, packets with it.
+#[inline(always)]
+#[must_use]
+pub fn may_hold_name(
+    protocol: u8,
+    outgoing: bool,
+    remote_port: u16,
+    earlier_bytes: u64,
+    packets: u64,
+    midstream: bool,
+) -> bool {
+    match protocol {
+        PROTOCOL_UDP => remote_port == DNS_PORT || (outgoing && packets <= DATAGRAM_CAPTURE_PACKETS),
+        PROTOCOL_TCP if remote_port == DNS_PORT => earlier_bytes < DNS_STREAM_CAPTURE_BYTES,
+        PROTOCOL_TCP => outgoing && !midstream && earlier_bytes < STREAM_CAPTURE_BYTES,
+        _ => false,
+    }
+}
+
+/// Whether a UDP payload that starts with this byte can be a QUIC packet with a long header, as the first ones are
+/// (RFC 8999, section 5.1, and RFC 9000, section 17.2).
+#[inline(always)]
+#[must_use]
+pub const fn starts_quic(first_byte: u8) -> bool {
+    first_byte & 0xc0 == 0xc0
+}
 
 /// How many new payload bytes a TCP segment brings beyond `high` (the highest sequence number seen plus one), and the
 /// new `high`. `None` for `high` starts at this segment. Retransmissions bring nothing; a gap counts as moved, because
@@ -68,6 +108,29 @@ mod tests {
         let (high, moved) = tcp_progress(Some(200), 200, tcp_flag::FIN, 0);
         assert_eq!((high, moved), (200, 0));
         assert_eq!(tcp_progress(Some(high), 201, tcp_flag::ACK, 0), (200, 0));
+    }
+
+    #[test]
+    fn only_what_can_hold_a_name_is_captured() {
+        for (protocol, outgoing, port, earlier, packets, midstream, expected) in [
+            (PROTOCOL_UDP, false, 53, 1_000_000, 9_000, false, true),
+            (PROTOCOL_UDP, true, 53, 1_000_000, 9_000, true, true),
+            (PROTOCOL_UDP, true, 443, 0, 1, false, true),
+            (PROTOCOL_UDP, true, 443, 0, 9, false, false),
+            (PROTOCOL_UDP, false, 443, 0, 1, false, false),
+            (PROTOCOL_TCP, true, 443, 0, 2, false, true),
+            (PROTOCOL_TCP, true, 443, 8_192, 9, false, false),
+            (PROTOCOL_TCP, true, 443, 0, 2, true, false),
+            (PROTOCOL_TCP, false, 443, 0, 2, false, false),
+            (PROTOCOL_TCP, false, 53, 9_000, 12, true, true),
+            (PROTOCOL_TCP, false, 53, 65_536, 99, false, false),
+            (1, true, 0, 0, 1, false, false),
+        ] {
+            let captured = may_hold_name(protocol, outgoing, port, earlier, packets, midstream);
+            assert_eq!(captured, expected, "protocol {protocol} port {port} outgoing {outgoing} after {earlier} bytes");
+        }
+        assert!(starts_quic(0xc3) && starts_quic(0xff));
+        assert!(!starts_quic(0x40) && !starts_quic(0x80) && !starts_quic(0));
     }
 
     #[test]

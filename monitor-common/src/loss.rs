@@ -18,11 +18,13 @@ pub enum LossReason {
     SocketStorageFull = 5,
     /// A packet's headers could not be read: its bytes are not counted.
     PacketUnreadable = 6,
+    /// The ring of captured payload was full: the names in it stay unknown.
+    CaptureRingFull = 7,
 }
 
 impl LossReason {
     /// How many reasons there are: the size of the counter array.
-    pub const COUNT: u32 = 7;
+    pub const COUNT: u32 = 8;
 
     /// Every reason, in the order of its index.
     pub const ALL: [Self; Self::COUNT as usize] = [
@@ -33,6 +35,7 @@ impl LossReason {
         Self::ProcessRingFull,
         Self::SocketStorageFull,
         Self::PacketUnreadable,
+        Self::CaptureRingFull,
     ];
 
     /// The stable name used in records, metrics and documents.
@@ -46,6 +49,7 @@ impl LossReason {
             Self::ProcessRingFull => "process_ring_full",
             Self::SocketStorageFull => "socket_storage_full",
             Self::PacketUnreadable => "packet_unreadable",
+            Self::CaptureRingFull => "capture_ring_full",
         }
     }
 

@@ -14,6 +14,10 @@ pub const ARGUMENT_BYTES: usize = 256;
 /// Bytes kept of a cgroup's path.
 pub const CGROUP_PATH_BYTES: usize = 512;
 
+/// Bytes of payload that the sizes of a [`CaptureRecord`] hold: a lookup, a full segment, a large first
+/// message. Powers of two.
+pub const CAPTURE_SIZES: [usize; 3] = [512, 2_048, 4_096];
+
 /// Values of [`Header::kind`].
 pub mod kind {
     /// [`super::FlowRecord`].
@@ -28,6 +32,8 @@ pub mod kind {
     pub const EXIT: u16 = 5;
     /// [`super::CgroupRecord`].
     pub const CGROUP: u16 = 6;
+    /// [`super::CaptureRecord`], of one of its sizes.
+    pub const CAPTURE: u16 = 7;
 }
 
 /// Values of [`Header::reason`] in a [`FlowRecord`]: why the kernel reported now.
@@ -300,6 +306,34 @@ pub struct CgroupRecord {
     pub path: [u8; CGROUP_PATH_BYTES],
 }
 
+/// The first bytes of a packet's payload, for the names in it. `N` is one of [`CAPTURE_SIZES`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CaptureRecord<const N: usize> {
+    /// Kind, size, time.
+    pub header: Header,
+    /// The flow that the packet belongs to.
+    pub key: FlowKey,
+    /// Start of the process that acts on the flow, ns since boot; 0 unknown.
+    pub start_boot_ns: u64,
+    /// Cookie of its network namespace; 0 unknown.
+    pub network_namespace_cookie: u64,
+    /// Thread group id of the process; 0 unknown.
+    pub tgid: u32,
+    /// TCP sequence number of the first byte of `data`; 0 for other protocols.
+    pub tcp_sequence: u32,
+    /// Bytes of the packet's whole payload.
+    pub payload_bytes: u32,
+    /// Bytes used of `data`.
+    pub captured_bytes: u16,
+    /// 1 if the packet left the host, 0 if it arrived.
+    pub outgoing: u8,
+    /// Named padding.
+    pub padding: u8,
+    /// The payload's first bytes.
+    pub data: [u8; N],
+}
+
 // The layout is an interface between two separately compiled programs: literal numbers, so that a change is a decision.
 const _: () = {
     assert!(size_of::<Header>() == 16);
@@ -314,6 +348,9 @@ const _: () = {
     assert!(size_of::<ForkRecord>() == 40);
     assert!(size_of::<ExitRecord>() == 32);
     assert!(size_of::<CgroupRecord>() == 544);
+    assert!(size_of::<CaptureRecord<512>>() == 80 + 512);
+    assert!(size_of::<CaptureRecord<2_048>>() == 80 + 2_048);
+    assert!(size_of::<CaptureRecord<4_096>>() == 80 + 4_096);
 };
 
 #[cfg(feature = "user")]

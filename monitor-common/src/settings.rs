@@ -12,14 +12,14 @@ pub struct Settings {
     pub wake_bytes: u64,
     /// Not 0: write diagnostics with aya-log.
     pub verbose: u32,
-    /// Named padding.
-    pub padding: u32,
+    /// Not 0: capture the payload that names are read from.
+    pub capture: u32,
 }
 
 impl Settings {
     /// What a daemon without configuration uses.
     pub const DEFAULT: Self =
-        Self { report_interval_ns: 1_000_000_000, report_bytes: 1 << 20, wake_bytes: 1 << 20, verbose: 0, padding: 0 };
+        Self { report_interval_ns: 1_000_000_000, report_bytes: 1 << 20, wake_bytes: 1 << 20, verbose: 0, capture: 1 };
 }
 
 const _: () = assert!(size_of::<Settings>() == 32);

@@ -96,7 +96,8 @@ pub(crate) fn process<T>(record: &T) {
     let map = ptr::from_ref(&PROCESS_EVENTS).cast_mut().cast();
     let data = ptr::from_ref(record).cast_mut().cast();
     // SAFETY: the map is a ring and `record` is initialised memory of the size given.
-    let flags = unsafe { wake_flags(bpf_ringbuf_query(map, u64::from(BPF_RB_AVAIL_DATA))) };
+    let waiting_bytes = unsafe { bpf_ringbuf_query(map, u64::from(BPF_RB_AVAIL_DATA)) };
+    let flags = wake_flags(waiting_bytes, setting!(wake_bytes));
     // SAFETY: as above.
     if unsafe { bpf_ringbuf_output(map, data, size_of::<T>() as u64, flags) } != 0 {
         count_loss(LossReason::ProcessRingFull);
@@ -138,10 +139,11 @@ fn write_untracked(record: *mut FlowRecord, key: &FlowKey, connector: Option<&Id
 fn flow_wake_flags() -> u64 {
     let map = ptr::from_ref(&FLOW_EVENTS).cast_mut().cast();
     // SAFETY: the map is a ring.
-    wake_flags(unsafe { bpf_ringbuf_query(map, u64::from(BPF_RB_AVAIL_DATA)) })
+    wake_flags(unsafe { bpf_ringbuf_query(map, u64::from(BPF_RB_AVAIL_DATA)) }, setting!(wake_bytes))
 }
 
+/// A reader is woken once `limit_bytes` wait.
 #[inline(always)]
-fn wake_flags(waiting_bytes: u64) -> u64 {
-    if waiting_bytes >= setting!(wake_bytes) { u64::from(BPF_RB_FORCE_WAKEUP) } else { u64::from(BPF_RB_NO_WAKEUP) }
+pub(crate) fn wake_flags(waiting_bytes: u64, limit_bytes: u64) -> u64 {
+    if waiting_bytes >= limit_bytes { u64::from(BPF_RB_FORCE_WAKEUP) } else { u64::from(BPF_RB_NO_WAKEUP) }
 }

@@ -1,12 +1,13 @@
 //! EgressWatch's kernel programs. This file holds the attributes only: what each hook does is in the module of its family.
 #![no_std]
 #![no_main]
-#![feature(core_intrinsics)]
+#![feature(asm_experimental_arch, core_intrinsics)]
 #![expect(
     internal_features,
     reason = "the target has atomic addition but no compare-and-swap, so the library's atomics are not there"
 )]
 
+mod capture;
 mod connect;
 mod emit;
 mod flow;

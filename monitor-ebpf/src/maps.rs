@@ -56,6 +56,10 @@ pub(crate) static FLOW_EVENTS: RingBuf<u8, 16_777_216> = RingBuf::new();
 #[btf_map]
 pub(crate) static PROCESS_EVENTS: RingBuf<u8, 8_388_608> = RingBuf::new();
 
+/// Payload that may hold a name. Written by the packet hooks; the daemon reads it before flows, because it explains them.
+#[btf_map]
+pub(crate) static CAPTURES: RingBuf<u8, 2_097_152> = RingBuf::new();
+
 /// What could not be kept or told, by reason. Written by the hooks, read by the daemon.
 #[btf_map]
 pub(crate) static LOSSES: PerCpuArray<u64, { LossReason::COUNT as usize }> = PerCpuArray::new();

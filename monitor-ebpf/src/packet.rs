@@ -22,6 +22,7 @@ use monitor_common::{
 };
 
 use crate::{
+    capture::{self, Accounted},
     emit, flow, setting,
     storage::{SocketState, own_state, socket_flag},
 };
@@ -47,6 +48,12 @@ impl Packet for SkBuffPacket {
     }
 }
 
+/// One byte of a packet.
+#[inline(always)]
+pub(crate) fn load_byte(skb: *mut __sk_buff, offset: u32) -> Option<u8> {
+    SkBuffPacket(skb).load::<1>(offset).map(|[byte]| byte)
+}
+
 /// Accounts one packet.
 #[inline(always)]
 pub(crate) fn seen(ctx: &SkBuffContext, direction: Direction) {
@@ -65,9 +72,12 @@ pub(crate) fn seen(ctx: &SkBuffContext, direction: Direction) {
     let now_ns = unsafe { bpf_ktime_get_boot_ns() };
     let mut key = packet_key(&headers, cookie, direction);
     let Some(flow) = flow_of(&mut key, sk, &headers, direction, payload_bytes, now_ns) else { return };
-    let moved =
+    let moved_bytes =
         account(flow, &headers, direction, payload_bytes, wire_bytes(length_bytes, headers.header_bytes, segments));
     flow.last_boot_ns = now_ns;
+    // Before any report, so that the names are there when the flow is judged.
+    let accounted = Accounted { skb, headers: &headers, direction, payload_bytes, moved_bytes, now_ns };
+    capture::seen(&accounted, &key, flow);
     if flow.local_port_be == 0 {
         let (address, port_be) = match direction {
             Direction::Out => (headers.source, headers.source_port_be),
@@ -76,13 +86,16 @@ pub(crate) fn seen(ctx: &SkBuffContext, direction: Direction) {
         flow.local_address = address;
         flow.local_port_be = port_be;
     }
-    if direction == Direction::Out && flow.flags & flow_flag::SENT == 0 && (moved > 0 || key.protocol != PROTOCOL_TCP) {
+    if direction == Direction::Out
+        && flow.flags & flow_flag::SENT == 0
+        && (moved_bytes > 0 || key.protocol != PROTOCOL_TCP)
+    {
         flow.flags |= flow_flag::SENT;
         flow.first_sent_boot_ns = now_ns;
         report(&key, flow, reason::FIRST_PAYLOAD, now_ns);
         return;
     }
-    if direction == Direction::In && moved > 0 {
+    if direction == Direction::In && moved_bytes > 0 {
         flow.flags |= flow_flag::RECEIVED;
     }
     let settings = Settings {
@@ -91,7 +104,7 @@ pub(crate) fn seen(ctx: &SkBuffContext, direction: Direction) {
         ..Settings::DEFAULT
     };
     let total = flow.payload_out_bytes + flow.payload_in_bytes;
-    if moved > 0 && report_is_due(&settings, now_ns, flow.reported_boot_ns, total, flow.reported_bytes) {
+    if moved_bytes > 0 && report_is_due(&settings, now_ns, flow.reported_boot_ns, total, flow.reported_bytes) {
         report(&key, flow, reason::PROGRESS, now_ns);
     }
 }

@@ -9,15 +9,15 @@ use std::{
     path::PathBuf,
 };
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use monitor_common::{
     packet::{is_mapped, mapped},
-    record::{self, FAMILY_IPV4, FAMILY_IPV6, exec_flag, flow_flag, kind, reason},
+    record::{self, CAPTURE_SIZES, FAMILY_IPV4, FAMILY_IPV6, exec_flag, flow_flag, kind, reason},
 };
 
 use crate::event::{
-    BootTime, CgroupCreated, Event, Exec, FileId, Flow, FlowCounters, FlowFacts, FlowKey, Fork, Identity, ProcessKey,
-    Protocol, ReportReason,
+    BootTime, Capture, CgroupCreated, Direction, Event, Exec, FileId, Flow, FlowCounters, FlowFacts, FlowKey, Fork,
+    Identity, ProcessKey, Protocol, ReportReason,
 };
 
 /// Why bytes from the kernel side are not an event. The object and the daemon are built together, so any of these means
@@ -64,6 +64,9 @@ pub enum DecodeError {
     },
 }
 
+/// Bytes of a capture record before its data.
+const CAPTURE_HEAD_BYTES: usize = size_of::<record::CaptureRecord<0>>();
+
 const REBUILD: &str = "rebuild the kernel object with `cargo xtask ebpf`";
 
 /// Turns one record into an event.
@@ -84,6 +87,11 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         kind::FORK => size_of::<record::ForkRecord>(),
         kind::EXIT => size_of::<record::ExitRecord>(),
         kind::CGROUP => size_of::<record::CgroupRecord>(),
+        kind::CAPTURE => CAPTURE_SIZES
+            .into_iter()
+            .map(|capacity| CAPTURE_HEAD_BYTES + capacity)
+            .find(|need| *need >= size as usize)
+            .unwrap_or(CAPTURE_HEAD_BYTES),
         other => return Err(DecodeError::Kind(other)),
     };
     if size as usize != need {
@@ -102,7 +110,8 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
             let start_boot_ns = buffer.get_u64_ne();
             Event::Exit { process: ProcessKey::from_start_ns(buffer.get_u32_ne(), start_boot_ns), at }
         }
-        _ => Event::CgroupCreated(read_cgroup(&mut buffer, at)?),
+        kind::CGROUP => Event::CgroupCreated(read_cgroup(&mut buffer, at)?),
+        _ => Event::Capture(Box::new(read_capture(&mut buffer, at)?)),
     })
 }
 
@@ -145,14 +154,7 @@ pub fn flow_key(key: &record::FlowKey) -> Result<FlowKey, DecodeError> {
 }
 
 fn read_flow(buffer: &mut &[u8], why: u16, at: BootTime) -> Result<Flow, DecodeError> {
-    let key = record::FlowKey {
-        socket_cookie: buffer.get_u64_ne(),
-        remote_address: take(buffer),
-        remote_port_be: buffer.get_u16_ne(),
-        protocol: buffer.get_u8(),
-        family: buffer.get_u8(),
-        padding: buffer.get_u32_ne(),
-    };
+    let key = read_key_record(buffer);
     let state = record::FlowState {
         connector: read_identity_record(buffer),
         sender: read_identity_record(buffer),
@@ -282,6 +284,39 @@ fn read_cgroup(buffer: &mut &[u8], at: BootTime) -> Result<CgroupCreated, Decode
     let path: [u8; record::CGROUP_PATH_BYTES] = take(buffer);
     let path = PathBuf::from(OsStr::from_bytes(used(&path, path_bytes)?));
     Ok(CgroupCreated { cgroup_id, hierarchy_id, path, at })
+}
+
+fn read_capture(buffer: &mut &[u8], at: BootTime) -> Result<Capture, DecodeError> {
+    let key = flow_key(&read_key_record(buffer))?;
+    let start_boot_ns = buffer.get_u64_ne();
+    let cookie = buffer.get_u64_ne();
+    let tgid = buffer.get_u32_ne();
+    let tcp_sequence = buffer.get_u32_ne();
+    let payload_bytes = buffer.get_u32_ne();
+    let captured_bytes = usize::from(buffer.get_u16_ne());
+    let outgoing = buffer.get_u8() != 0;
+    buffer.advance(1);
+    Ok(Capture {
+        key,
+        direction: if outgoing { Direction::Out } else { Direction::In },
+        process: (tgid != 0).then(|| ProcessKey::from_start_ns(tgid, start_boot_ns)),
+        network_namespace_cookie: (cookie != 0).then_some(cookie),
+        tcp_sequence,
+        payload_bytes,
+        data: Bytes::copy_from_slice(used(buffer, captured_bytes)?),
+        at,
+    })
+}
+
+fn read_key_record(buffer: &mut &[u8]) -> record::FlowKey {
+    record::FlowKey {
+        socket_cookie: buffer.get_u64_ne(),
+        remote_address: take(buffer),
+        remote_port_be: buffer.get_u16_ne(),
+        protocol: buffer.get_u8(),
+        family: buffer.get_u8(),
+        padding: buffer.get_u32_ne(),
+    }
 }
 
 fn read_identity_record(buffer: &mut &[u8]) -> record::Identity {

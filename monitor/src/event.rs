@@ -6,6 +6,8 @@ use std::{
     path::PathBuf,
 };
 
+use bytes::Bytes;
+
 /// One thing the kernel side told.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
@@ -31,6 +33,8 @@ pub enum Event {
     },
     /// A cgroup was made.
     CgroupCreated(CgroupCreated),
+    /// The first bytes of a payload that may hold a name.
+    Capture(Box<Capture>),
 }
 
 /// A time on the kernel's `CLOCK_BOOTTIME`, in nanoseconds since boot.
@@ -310,6 +314,48 @@ pub struct Fork {
     pub child: ProcessKey,
     /// When.
     pub at: BootTime,
+}
+
+/// Which way a packet went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// It left the host, or went to another socket of it.
+    Out,
+    /// It arrived.
+    In,
+}
+
+/// The first bytes of a packet's payload, for the names in it. They go no further than the names stage.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Capture {
+    /// The flow that the packet belongs to.
+    pub key: FlowKey,
+    /// Which way it went.
+    pub direction: Direction,
+    /// The process that acts on the flow, where the kernel side knows it.
+    pub process: Option<ProcessKey>,
+    /// Cookie of its network namespace, where known.
+    pub network_namespace_cookie: Option<u64>,
+    /// TCP sequence number of the first byte; 0 for other protocols.
+    pub tcp_sequence: u32,
+    /// Bytes of the whole payload: more than `data` holds if the packet was large.
+    pub payload_bytes: u32,
+    /// Its first bytes.
+    pub data: Bytes,
+    /// When.
+    pub at: BootTime,
+}
+
+impl fmt::Debug for Capture {
+    /// Without the payload, which is nobody's business.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Capture")
+            .field("key", &self.key)
+            .field("direction", &self.direction)
+            .field("captured_bytes", &self.data.len())
+            .finish_non_exhaustive()
+    }
 }
 
 /// A cgroup was made.

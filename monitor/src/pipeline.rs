@@ -154,6 +154,8 @@ impl Pipeline {
             Event::Fork(fork) => self.processes.fork(&fork),
             Event::Exit { process, at } => self.processes.exit(process, at),
             Event::CgroupCreated(created) => self.processes.cgroup_created(&created),
+            // The names stage takes it in.
+            Event::Capture(_) => {}
         }
     }
 

@@ -41,7 +41,7 @@ const SWEEP: Duration = Duration::from_secs(5);
 const CLOCK: Duration = Duration::from_mins(1);
 /// Records read from a ring before the outputs and the other rings get their turn.
 const BATCH: usize = 4_096;
-/// Batches of process events read before the flows that they explain: more than the ring holds.
+/// Batches of process events and captures read before the flows that they explain: more than their rings hold.
 const EXPLANATION_BATCHES: usize = 64;
 
 impl FlowTable for Kernel {
@@ -201,17 +201,19 @@ impl Watch {
         self.deliver().await;
     }
 
-    /// Reads a ring of flows, after the ring that explains them, and lets the stages work.
+    /// Reads a ring of flows, after the rings that explain them, and lets the stages work.
     fn read(&mut self, ring: Ring) {
         let mut flows = std::mem::take(&mut self.events);
         let refused = &mut self.refused;
         let count = self.stages.kernel.read_ring(ring, BATCH, &mut flows, |error| refuse(refused, error));
         let mut explanations = Vec::new();
-        for _ in 0..EXPLANATION_BATCHES {
-            let refused = &mut self.refused;
-            let kernel = &mut self.stages.kernel;
-            if kernel.read_ring(Ring::Process, BATCH, &mut explanations, |error| refuse(refused, error)) < BATCH {
-                break;
+        for ring in [Ring::Process, Ring::Capture] {
+            for _ in 0..EXPLANATION_BATCHES {
+                let refused = &mut self.refused;
+                let kernel = &mut self.stages.kernel;
+                if kernel.read_ring(ring, BATCH, &mut explanations, |error| refuse(refused, error)) < BATCH {
+                    break;
+                }
             }
         }
         let Stages { kernel, pipeline, .. } = &mut self.stages;

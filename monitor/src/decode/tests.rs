@@ -157,6 +157,42 @@ fn each_kind_of_damage_has_its_error() {
     assert_eq!(damage(16 + 27, 1), DecodeError::Family(1));
 }
 
+fn capture_record<const N: usize>(captured_bytes: u16) -> record::CaptureRecord<N> {
+    record::CaptureRecord {
+        header: header::<record::CaptureRecord<N>>(kind::CAPTURE, 0),
+        key: flow_record().key,
+        start_boot_ns: 123_456_789_000,
+        network_namespace_cookie: 1,
+        tgid: 10,
+        tcp_sequence: 99,
+        payload_bytes: 5_000,
+        captured_bytes,
+        outgoing: 1,
+        padding: 0,
+        data: [b'x'; N],
+    }
+}
+
+#[test]
+fn a_capture_of_each_size_holds_as_many_bytes_as_it_says() {
+    for (bytes, captured) in [
+        (bytes_of(&capture_record::<512>(7)), 7),
+        (bytes_of(&capture_record::<2_048>(2_048)), 2_048),
+        (bytes_of(&capture_record::<4_096>(4_000)), 4_000),
+    ] {
+        let Ok(Event::Capture(capture)) = decode(&bytes) else { panic!("no capture") };
+        assert_eq!(capture.data, vec![b'x'; captured]);
+        assert_eq!(capture.key.remote.to_string(), "120.232.0.1:443");
+        assert_eq!(capture.process, Some(ProcessKey::from_start_ns(10, 123_456_789_000)));
+        assert_eq!((capture.direction, capture.tcp_sequence, capture.payload_bytes), (Direction::Out, 99, 5_000));
+        assert!(!format!("{capture:?}").contains("xx"), "the payload is not for logs");
+    }
+    assert_eq!(decode(&bytes_of(&capture_record::<512>(513))), Err(DecodeError::Length { length: 513, capacity: 512 }),);
+    let mut odd = bytes_of(&capture_record::<512>(7));
+    odd[4..8].copy_from_slice(&600u32.to_ne_bytes());
+    assert_eq!(decode(&odd), Err(DecodeError::Size { kind: kind::CAPTURE, size: 600, need: 80 + 2_048 }));
+}
+
 proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..1000)) {

@@ -55,6 +55,13 @@ pub struct Config {
     #[serde(deserialize_with = "ring_size")]
     #[schemars(with = "String")]
     pub process_ring_size: ByteSize,
+    /// Capture DNS messages and the first bytes that a program sends on a connection, to read names from them. What is
+    /// captured never leaves the monitor except as the name.
+    pub capture_names: bool,
+    /// Size of the ring that carries them. A full one costs names, and is reported.
+    #[serde(deserialize_with = "ring_size")]
+    #[schemars(with = "String")]
+    pub capture_ring_size: ByteSize,
 }
 
 impl Default for Config {
@@ -69,6 +76,8 @@ impl Default for Config {
             flow_ring_size: ByteSize::from_bytes(8 << 20),
             flagged_ring_size: ByteSize::from_bytes(1 << 20),
             process_ring_size: ByteSize::from_bytes(8 << 20),
+            capture_names: true,
+            capture_ring_size: ByteSize::from_bytes(2 << 20),
         }
     }
 }

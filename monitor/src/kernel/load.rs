@@ -186,7 +186,7 @@ fn open_object(config: &Config, offsets: &Offsets, prefixes: &Prefixes, verbose:
         report_bytes: config.report_bytes.bytes(),
         wake_bytes: u64::from(flow_ring_bytes) / 8,
         verbose: u32::from(verbose),
-        padding: 0,
+        capture: u32::from(config.capture_names),
     };
     let log_level = if verbose { aya_log::Level::Debug } else { aya_log::Level::Error } as u8;
     EbpfLoader::new()
@@ -202,6 +202,7 @@ fn open_object(config: &Config, offsets: &Offsets, prefixes: &Prefixes, verbose:
         .map_max_entries("FLAGGED_EVENTS", ring_bytes(config.flagged_ring_size))
         .map_max_entries("FLOW_EVENTS", flow_ring_bytes)
         .map_max_entries("PROCESS_EVENTS", ring_bytes(config.process_ring_size))
+        .map_max_entries("CAPTURES", ring_bytes(config.capture_ring_size))
         .load(OBJECT)
 }
 

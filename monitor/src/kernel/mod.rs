@@ -63,6 +63,8 @@ pub struct Prefixes {
 pub enum Ring {
     /// Processes and cgroups: read first.
     Process,
+    /// Captured payload: read before flows, whose names are in it.
+    Capture,
     /// Flagged flows: read as soon as they are there.
     Flagged,
     /// Ordinary flows: read on a timer.
@@ -92,6 +94,7 @@ type FlaggedIpv6 = LpmTrie<MapData, [u8; 16], u32>;
 /// The running kernel side. Dropping it detaches every probe.
 pub struct Kernel {
     process_ring: RingBuf<MapData>,
+    capture_ring: RingBuf<MapData>,
     flagged_ring: RingBuf<MapData>,
     flow_ring: RingBuf<MapData>,
     flows: HashMap<MapData, record::FlowKey, record::FlowState>,
@@ -126,6 +129,7 @@ impl Kernel {
         let ebpf = &mut loaded.ebpf;
         Ok(Self {
             process_ring: take(ebpf, "PROCESS_EVENTS")?,
+            capture_ring: take(ebpf, "CAPTURES")?,
             flagged_ring: take(ebpf, "FLAGGED_EVENTS")?,
             flow_ring: take(ebpf, "FLOW_EVENTS")?,
             flows: take(ebpf, "FLOWS")?,
@@ -145,6 +149,7 @@ impl Kernel {
     pub fn readiness(&self, ring: Ring) -> io::Result<AsyncFd<OwnedFd>> {
         let descriptor = match ring {
             Ring::Process => self.process_ring.as_fd(),
+            Ring::Capture => self.capture_ring.as_fd(),
             Ring::Flagged => self.flagged_ring.as_fd(),
             Ring::Flow => self.flow_ring.as_fd(),
         };
@@ -164,6 +169,7 @@ impl Kernel {
     ) -> usize {
         let ring = match ring {
             Ring::Process => &mut self.process_ring,
+            Ring::Capture => &mut self.capture_ring,
             Ring::Flagged => &mut self.flagged_ring,
             Ring::Flow => &mut self.flow_ring,
         };
