@@ -25,6 +25,9 @@ _egresswatch() {
             egresswatch,config)
                 cmd="egresswatch__subcmd__config"
                 ;;
+            egresswatch,coverage)
+                cmd="egresswatch__subcmd__coverage"
+                ;;
             egresswatch,doctor)
                 cmd="egresswatch__subcmd__doctor"
                 ;;
@@ -50,7 +53,7 @@ _egresswatch() {
 
     case "${cmd}" in
         egresswatch)
-            opts="-h -V --color --help --version run lookup lists flows doctor check config completions man"
+            opts="-h -V --color --help --version run lookup lists flows doctor coverage check config completions man"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -105,6 +108,24 @@ _egresswatch() {
             ;;
         egresswatch__subcmd__config)
             opts="-h --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        egresswatch__subcmd__coverage)
+            opts="-h --json --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

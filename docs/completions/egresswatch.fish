@@ -34,6 +34,7 @@ complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "lookup" -d 
 complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "lists" -d 'Show the lists of flagged infrastructure, or what one of them holds'
 complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "flows" -d 'Show the live flows of the running daemon'
 complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "doctor" -d 'Say what this host gives the monitor, what is missing and what to do'
+complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "coverage" -d 'Say which ways to send are seen on this host, and which are not'
 complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "check" -d 'Check a configuration file'
 complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "config" -d 'Print the default configuration, with comments'
 complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "completions" -d 'Print completions for a shell'
@@ -75,6 +76,11 @@ always\t''
 never\t''"
 complete -c egresswatch -n "__fish_egresswatch_using_subcommand doctor" -l json -d 'Write one JSON object'
 complete -c egresswatch -n "__fish_egresswatch_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand coverage" -l color -d 'When to use colours; NO_COLOR is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand coverage" -l json -d 'Write one JSON object, with every rung'
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand coverage" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c egresswatch -n "__fish_egresswatch_using_subcommand check" -l color -d 'When to use colours; NO_COLOR is honoured' -r -f -a "auto\t''
 always\t''
 never\t''"

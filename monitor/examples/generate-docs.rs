@@ -9,7 +9,7 @@ use std::{
 };
 
 use clap_complete::Shell;
-use egresswatch::{alert, cli::generate, config};
+use egresswatch::{alert, cli::generate, config, coverage};
 
 fn main() -> ExitCode {
     let is_check = std::env::args().nth(1).is_some_and(|argument| argument == "--check");
@@ -36,6 +36,7 @@ fn documents() -> io::Result<Vec<Document>> {
         ("docs/cli.md".into(), generate::reference_markdown()),
         ("docs/config.md".into(), config::reference_markdown()),
         ("docs/config.schema.json".into(), serde_json::to_string_pretty(&config::json_schema())? + "\n"),
+        ("docs/coverage.md".into(), coverage::markdown()),
         ("docs/events.md".into(), alert::schema::events_markdown()),
         ("docs/event-schema.json".into(), alert::schema::schema_json()),
         ("deploy/config.toml".into(), config::default_toml()),

@@ -6,6 +6,7 @@ pub mod alert;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod coverage;
 pub mod daemon;
 pub mod decode;
 pub mod doctor;

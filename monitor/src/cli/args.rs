@@ -48,6 +48,7 @@ pub(super) enum Command {
     Lists(ListsArguments),
     Flows(FlowsArguments),
     Doctor(DoctorArguments),
+    Coverage(CoverageArguments),
     Check(CheckArguments),
     /// Print the default configuration, with comments
     Config,
@@ -144,6 +145,16 @@ pub(super) struct FlowsArguments {
 #[derive(Args, Debug)]
 pub(super) struct DoctorArguments {
     /// Write one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Say which ways to send are seen on this host, and which are not
+///
+/// The table is that of docs/coverage.md, for this kernel. Each row is proven by a kernel test.
+#[derive(Args, Debug)]
+pub(super) struct CoverageArguments {
+    /// Write one JSON object, with every rung
     #[arg(long)]
     pub(super) json: bool,
 }

@@ -5,6 +5,7 @@
 #[expect(clippy::doc_markdown, reason = "these comments are the help texts, in which backticks would show")]
 mod args;
 mod configuration;
+mod coverage;
 mod doctor;
 mod error;
 mod flows;
@@ -70,6 +71,7 @@ fn dispatch(command: Command, colours: Colours) -> Result<Status, Error> {
         Command::Lists(arguments) => lists::execute(&arguments, output),
         Command::Flows(arguments) => flows::execute(&arguments, output),
         Command::Doctor(arguments) => doctor::execute(&arguments, output),
+        Command::Coverage(arguments) => coverage::execute(&arguments, output),
         Command::Check(arguments) => configuration::check(&arguments, output),
         Command::Config => configuration::print_default(output),
         Command::Completions(arguments) => generate::completions(&arguments, output),

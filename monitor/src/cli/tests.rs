@@ -13,9 +13,10 @@ use super::{
 use crate::{
     config::{self, Config},
     control::{self, ClientError},
+    coverage::{self, Features},
     daemon,
     doctor::{Facts, Report, TypeInformation},
-    kernel::{LoadError, RungChoice, StartError, system::System},
+    kernel::{LoadError, RungChoice, StartError, probes::Rung, system::System},
     ownership::Table,
     policy::{ListError, Lists},
     sink::Format,
@@ -159,6 +160,22 @@ fn the_doctor_says_what_to_do() {
     runnable.system.missing_capabilities.clear();
     text.push_str(&written(|output| super::doctor::print(&Report::new(&runnable), output)));
     insta::assert_snapshot!(text);
+}
+
+#[test]
+fn coverage_for_people() {
+    let features = Features { mptcp: false, sctp: true, io_uring: true };
+    let report = |rung| coverage::Report::new("6.12.1", rung, &features);
+    let mut text = written(|output| super::coverage::print(&report(Some(Rung::Base)), output));
+    for rung in [Some(Rung::Sender), None] {
+        let written = written(|output| super::coverage::print(&report(rung), output));
+        _ = writeln!(text, "\n{}", written.lines().take(4).collect::<Vec<_>>().join("\n"));
+    }
+    insta::assert_snapshot!(text);
+    let json = serde_json::to_value(report(Some(Rung::Base))).expect("JSON");
+    let row = json["rows"].as_array().expect("rows").iter().find(|row| row["token"] == "inherited_by_child").cloned();
+    let row = row.expect("the row");
+    assert_eq!((&row["here"]["state"], &row["rungs"]["sender"]["state"]), (&"partly".into(), &"seen".into()), "{row}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::{fs, os::unix::net::UnixStream, path::Path};
 use jiff::civil::Date;
 use nix::sys::resource::{Resource, getrlimit};
 
+use super::{Obstacle, checks};
 use crate::{
     config::Config,
     kernel::{
@@ -73,6 +74,12 @@ impl Facts {
             today: jiff::ZonedDateTime::now().date(),
             daemon_answers: UnixStream::connect(&config.control.socket).is_ok(),
         }
+    }
+
+    /// Whether the monitor could run here if it had the privileges.
+    #[must_use]
+    pub fn can_run(&self) -> bool {
+        checks::obstacle(self) != Some(Obstacle::System)
     }
 
     /// The best rung that the kernel's types allow.

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use super::probes::Rung;
+use crate::coverage;
+
 /// One thing that EgressWatch cannot do on this host, and what would mend it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Degradation {
@@ -47,6 +50,15 @@ impl Degradation {
         }
     }
 
+    /// Tokens of the rows of the coverage table that this host sees less of.
+    #[must_use]
+    pub fn rows(&self) -> Vec<&'static str> {
+        match self {
+            Self::NoSenderRung { .. } => coverage::lost_on(Rung::Base).map(|row| row.token).collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// What to do about it.
     #[must_use]
     pub const fn remedy(&self) -> &'static str {
@@ -71,7 +83,8 @@ impl fmt::Display for Degradation {
             Self::NoSenderRung { cause } => write!(
                 formatter,
                 "the sending process is known by connect and addressed sends only: bytes sent on an inherited socket \
-                 count for the process that connected it ({cause})"
+                 count for the process that connected it, and `egresswatch coverage` says less of {} ({cause})",
+                self.rows().join(", ")
             ),
             Self::FieldUnknown { fields } => write!(formatter, "kernel fields not found: {fields}"),
             Self::ProbeMissing { probe, cause } => write!(formatter, "probe {probe} is not attached ({cause})"),

@@ -12,6 +12,18 @@ pub enum Rung {
 }
 
 impl Rung {
+    /// Every rung, the lowest first.
+    pub const ALL: [Self; 2] = [Self::Base, Self::Sender];
+
+    /// Which kernels have it, and what it hooks.
+    #[must_use]
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Base => "Linux 5.10 and later; cgroup hooks and packet accounting",
+            Self::Sender => "Linux 6.3 and later, with BTF; also typed tracepoints on each send and receive",
+        }
+    }
+
     /// Stable name.
     #[must_use]
     pub const fn as_token(self) -> &'static str {

@@ -21,7 +21,8 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
+use egresswatch::coverage;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use support::Rung;
@@ -85,13 +86,39 @@ fn lock() -> Result<File> {
     Ok(file)
 }
 
-/// Every test on every rung. Those that cannot run here are ignored, and say why.
-fn trials(missing: Option<&'static str>) -> Vec<Trial> {
+fn cases() -> impl Iterator<Item = Case> {
     let families =
         [tcp::CASES, udp::CASES, attribution::CASES, policy::CASES, tools::CASES, load::CASES, lifecycle::CASES];
-    let mut trials = Vec::new();
+    families.into_iter().flatten().copied()
+}
+
+/// What the table claims of a rung, a test on that rung must show: every case runs on every rung that there is.
+fn rows_are_proven() -> Result<()> {
+    for rung in egresswatch::kernel::probes::Rung::ALL {
+        ensure!(
+            Rung::ALL.iter().any(|tested| tested.name() == rung.as_token()),
+            "the table has a rung {rung} on which no test runs"
+        );
+    }
+    for row in coverage::ROWS {
+        for test in row.tests {
+            ensure!(
+                cases().any(|case| case.name == *test),
+                "the row {} names a test {test} that is not here",
+                row.token
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Every test on every rung. Those that cannot run here are ignored, and say why.
+fn trials(missing: Option<&'static str>) -> Vec<Trial> {
+    let mut trials = vec![Trial::test("every_row_of_the_coverage_table_has_its_tests", || {
+        rows_are_proven().map_err(|error| failed(&error))
+    })];
     for rung in Rung::ALL {
-        for case in families.into_iter().flatten().copied() {
+        for case in cases() {
             trials.push(Trial::ignorable_test(format!("{rung}::{}", case.name), move || run(case, rung, missing)));
         }
     }
