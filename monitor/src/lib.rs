@@ -3,6 +3,7 @@
 //! Stages run in one direction, kernel to sink; see ARCHITECTURE.md.
 
 pub mod alert;
+mod bounded;
 pub mod cli;
 pub mod config;
 pub mod control;
@@ -11,6 +12,7 @@ pub mod daemon;
 pub mod decode;
 pub mod doctor;
 pub mod event;
+pub mod executables;
 pub mod host;
 pub mod kernel;
 pub mod ownership;

@@ -5,6 +5,7 @@
 //! report of an open flow its entry is read once more, so that the totals of a flow that falls silent are exact within
 //! [`READ_DELAY_NS`] and one report interval of its last byte.
 
+mod held;
 mod live;
 
 use std::{
@@ -21,12 +22,14 @@ use crate::{
         input::{FlowMoment, Subject},
     },
     event::{BootTime, Event, Flow, FlowKey, ReportReason},
+    executables::Executables,
     ownership::OwnerLookup,
     policy::{self, ContactKey, Decision, Lists, Observation, Tracker},
     process::Table as ProcessTable,
     units::Duration,
 };
 
+use held::Held;
 use live::{Details, LiveFlow, LiveFlows};
 
 /// How long after a report an open flow's entry is read again, in ns.
@@ -85,9 +88,12 @@ pub struct Totals {
 pub struct Pipeline {
     config: Config,
     processes: ProcessTable,
+    executables: Option<Executables>,
     ownership: Box<dyn OwnerLookup>,
     lists: Lists,
     tracker: Tracker<Arc<Context>>,
+    /// Alerts that wait for what is read of an executable.
+    held: Held,
     records: Arc<RecordBuilder>,
     /// Makes what [`Self::live_records`] returns.
     answers: RecordBuilder,
@@ -126,9 +132,11 @@ impl Pipeline {
         Self {
             config,
             processes,
+            executables: None,
             ownership,
             lists,
             tracker: Tracker::new(policy),
+            held: Held::default(),
             answers: records.for_answers(),
             records,
             clock,
@@ -138,6 +146,14 @@ impl Pipeline {
             reads: VecDeque::new(),
             totals: Totals::default(),
         }
+    }
+
+    /// Lets alerts tell the hash and the package of executables, for which each waits at most `wait`.
+    #[must_use]
+    pub fn with_executables(mut self, executables: Executables, wait: Duration) -> Self {
+        self.executables = Some(executables);
+        self.held = Held::new(wait.as_ns());
+        self
     }
 
     /// Takes one event in.
@@ -169,8 +185,9 @@ impl Pipeline {
             self.read_again(&key, now, table, outputs);
         }
         for decision in self.tracker.tick(now) {
-            self.alert(&decision, outputs);
+            self.alert(decision, outputs);
         }
+        self.tell_held(now, outputs);
     }
 
     /// Ends the flows that have no end of their own and fell silent. Called every few seconds.
@@ -235,8 +252,29 @@ impl Pipeline {
             }
         }
         for decision in self.tracker.drain(now) {
-            self.alert(&decision, outputs);
+            self.alert(decision, outputs);
         }
+        self.tell_held(BootTime(u64::MAX), outputs);
+    }
+
+    /// Tells the alerts that have waited long enough at `now`, or need not wait any more.
+    pub fn tell_held(&mut self, now: BootTime, outputs: &mut Vec<Arc<Record>>) {
+        while let Some(decision) = self.held.pop(now) {
+            let Context { flow, details } = &*decision.context;
+            let record = self.records.alert(self.clock, &self.subject(flow, details), &decision);
+            self.held.told(&record.event.id, decision);
+            outputs.push(Arc::new(record));
+        }
+        while let Some((alert_id, decision)) = self.held.pop_owed() {
+            let Context { flow, details } = &*decision.context;
+            outputs.push(Arc::new(self.records.executable(self.clock, &self.subject(flow, details), alert_id)));
+        }
+    }
+
+    /// When [`Self::tell_held`] has something to do next, unless an executable is read before that.
+    #[must_use]
+    pub fn held_due(&self) -> Option<BootTime> {
+        self.held.due_at()
     }
 
     /// The open flows as records, brought up to date from the kernel's table.
@@ -367,7 +405,14 @@ impl Pipeline {
             let owner = self.ownership.lookup(translated.ip());
             matches.extend(self.lists.match_address(translated.ip(), &owner));
         }
-        Arc::new(Details { actor, connector, owner, matches })
+        let file = match (&mut self.executables, &actor) {
+            (Some(executables), Some(actor)) if !matches.is_empty() => {
+                // At its first sight the flow's process was seen to run the file.
+                Some(executables.identify(actor, self.clock.at(flow.first_at).unix_ns()))
+            }
+            _ => None,
+        };
+        Arc::new(Details { actor, connector, file, owner, matches })
     }
 
     fn observe(&mut self, flow: &Flow, details: &Arc<Details>, outputs: &mut Vec<Arc<Record>>) {
@@ -378,15 +423,15 @@ impl Pipeline {
         let context = Arc::new(Context { flow: flow.clone(), details: Arc::clone(details) });
         let observation = Observation::new(flow, contact, details.matches.clone(), context);
         for decision in self.tracker.observe(observation) {
-            self.alert(&decision, outputs);
+            self.alert(decision, outputs);
         }
     }
 
-    fn alert(&mut self, decision: &Decision<Arc<Context>>, outputs: &mut Vec<Arc<Record>>) {
+    fn alert(&mut self, decision: Decision<Arc<Context>>, outputs: &mut Vec<Arc<Record>>) {
         self.totals.alerts += 1;
-        let Context { flow, details } = &*decision.context;
-        let record = self.records.alert(self.clock, &self.subject(flow, details), decision);
-        outputs.push(Arc::new(record));
+        let at = decision.at;
+        self.held.push(decision);
+        self.tell_held(at, outputs);
     }
 
     /// Ends a flow: `last` is its entry, if it was still there.
@@ -460,6 +505,7 @@ impl Pipeline {
             flow,
             actor: details.actor.as_deref(),
             connector: details.connector.as_deref(),
+            file: details.file.as_deref(),
             owner: &details.owner,
             ownership_date: self.ownership.data_date(),
             names: &[],

@@ -97,6 +97,15 @@ impl RecordBuilder {
         sentence::finish(record)
     }
 
+    /// What was found out about an executable after the alert `alert_id`, which could not wait for it.
+    #[must_use]
+    pub fn executable(&self, clock: WallClock, subject: &Subject<'_>, alert_id: String) -> Record {
+        let mut record = self.base(clock.at(subject.flow.at), Dataset::Executable, EventAction::ExecutableRead);
+        parts::describe_executable(&mut record, subject);
+        record.egresswatch.alert_id = Some(alert_id);
+        sentence::finish(record)
+    }
+
     /// Something was lost or late.
     #[must_use]
     pub fn loss(&self, at: Timestamp, loss: Loss) -> Record {
@@ -182,6 +191,7 @@ impl RecordBuilder {
             },
             host: self.host.clone(),
             process: None,
+            package: None,
             user: None,
             group: None,
             source: None,
@@ -206,11 +216,14 @@ fn classify(dataset: Dataset, action: EventAction) -> (EventKind, EventCategory,
         }
         EventAction::MonitorStarted => vec![EventType::Start],
         EventAction::MonitorStopped => vec![EventType::End],
-        EventAction::DataLost | EventAction::Degraded | EventAction::MonitorRunning => vec![EventType::Info],
+        EventAction::ExecutableRead | EventAction::DataLost | EventAction::Degraded | EventAction::MonitorRunning => {
+            vec![EventType::Info]
+        }
     };
     match dataset {
         Dataset::Alert => (EventKind::Alert, EventCategory::Network, types),
         Dataset::Flow | Dataset::Loss => (EventKind::Event, EventCategory::Network, types),
+        Dataset::Executable => (EventKind::Event, EventCategory::Process, types),
         Dataset::Degradation | Dataset::Status => (EventKind::State, EventCategory::Host, types),
     }
 }

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     event::{BootTime, FileId, Flow, FlowCounters, FlowFacts, FlowKey, Identity, ProcessKey, Protocol, ReportReason},
+    executables::{FileFacts, Gap, Package, Sha256},
     ownership::{CountryCode, Owner},
     policy::{Cause, ContactKey, Decision, Increase, Level, ListHeader, Match, MatchKey, Relation, Severity, Totals},
     process::{Account, Ancestor, Container, Executable, Matching, PathQuality, Process},
@@ -25,6 +26,7 @@ pub(crate) struct Scene {
     pub(crate) flow: Flow,
     pub(crate) actor: Option<Process>,
     pub(crate) connector: Option<Process>,
+    pub(crate) file: Option<FileFacts>,
     pub(crate) owner: Owner,
     pub(crate) names: Vec<RemoteName>,
     pub(crate) matches: Vec<Match>,
@@ -36,6 +38,7 @@ impl Scene {
             flow: &self.flow,
             actor: self.actor.as_ref(),
             connector: self.connector.as_ref(),
+            file: self.file.as_ref(),
             owner: &self.owner,
             ownership_date: jiff::civil::date(2026, 6, 17),
             names: &self.names,
@@ -92,6 +95,15 @@ pub(crate) fn chromium() -> Scene {
         },
         actor: Some(process.clone()),
         connector: Some(process),
+        file: Some(FileFacts::new(
+            Ok(Sha256([0x5a; 32])),
+            Ok(Package {
+                name: "chromium".to_owned(),
+                version: Some("140.0.7339.185-1~deb13u1".to_owned()),
+                architecture: Some("amd64".to_owned()),
+                kind: "dpkg",
+            }),
+        )),
         owner: Owner {
             asn: Some(9808),
             organisation: Some("China Mobile Communications Group Co., Ltd.".into()),
@@ -125,6 +137,7 @@ pub(crate) fn everything() -> Scene {
     scene.flow.facts.closed = true;
     scene.flow.facts.midstream = true;
     scene.flow.facts.identity_from_creation = true;
+    scene.file = Some(FileFacts::new(Err(Gap::Pending), Err(Gap::NotPackaged)));
     scene.actor = Some(sender);
     scene
 }
@@ -140,6 +153,7 @@ pub(crate) fn unknown() -> Scene {
     scene.flow.established_at = None;
     scene.actor = None;
     scene.connector = None;
+    scene.file = None;
     scene.owner = Owner { registered_country: CountryCode::new("CN"), ..Owner::default() };
     scene.names.clear();
     scene.matches.truncate(1);

@@ -40,6 +40,7 @@ impl HumanFormat {
         match record.event.dataset {
             Dataset::Alert => self.alert(record, &mut lines),
             Dataset::Flow => self.flow(record, &mut lines),
+            Dataset::Executable => self.notice(record, "executable", DIM, &record.message, &mut lines),
             Dataset::Loss => self.notice(record, "LOSS", LOSS, &record.message, &mut lines),
             Dataset::Degradation => {
                 self.notice(record, "DEGRADED", DEGRADED, &sentence::degradation(&record.egresswatch), &mut lines);

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::Timestamp;
 use crate::{
     event::{BootTime, Flow},
+    executables::FileFacts,
     ownership::Owner,
     policy::Match,
     process::Process,
@@ -22,6 +23,8 @@ pub struct Subject<'a> {
     pub actor: Option<&'a Process>,
     /// The process that connected. It is written beside the actor only where it is another process.
     pub connector: Option<&'a Process>,
+    /// What is known of the actor's executable; `None` where nobody asked, which is so for flows without matches.
+    pub file: Option<&'a FileFacts>,
     /// Who owns the remote address.
     pub owner: &'a Owner,
     /// Date of the ownership data.

@@ -16,7 +16,7 @@ use super::Timestamp;
 /// Version of the Elastic Common Schema whose fields are used.
 pub const ECS_VERSION: &str = "9.5.0";
 
-/// What EgressWatch writes: an alert, a flow, a loss, a degradation, or a moment of the monitor's own life.
+/// What EgressWatch writes: an alert, a flow, an executable, a loss, a degradation, or a moment of the monitor's own life.
 ///
 /// The field names are those of the Elastic Common Schema (ECS) 9.5; what ECS has no field for is under
 /// `egresswatch`. An unknown fact is left out: no field is ever empty, and 0 means counted and nothing there. Texts
@@ -42,6 +42,9 @@ pub struct Record {
     /// The process whose doing the flow is: the one that sent, where the kernel tells, else the one that connected.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub process: Option<Process>,
+    /// The package that lists the executable's path. Whether the file is still the package's is not checked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub package: Option<Package>,
     /// The process's real user.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<Account>,
@@ -120,14 +123,14 @@ pub struct Event {
     pub sequence: u64,
     /// `alert` for an alert, `state` for a degradation and a status, `event` for the others.
     pub kind: EventKind,
-    /// `network` for alerts, flows and losses, `host` for the others.
+    /// `network` for alerts, flows and losses, `process` for executables, `host` for the others.
     pub category: Vec<EventCategory>,
     /// What happened to the category's subject.
     #[serde(rename = "type")]
     pub types: Vec<EventType>,
     /// What happened.
     pub action: EventAction,
-    /// Which of the five kinds of record this is.
+    /// Which of the six kinds of record this is.
     pub dataset: Dataset,
     /// Always `egresswatch`.
     pub module: &'static str,
@@ -169,6 +172,7 @@ pub enum EventKind {
 pub enum EventCategory {
     Host,
     Network,
+    Process,
 }
 
 /// Values of `event.type`.
@@ -198,6 +202,8 @@ pub enum EventAction {
     FlowEnded,
     /// Flow: it goes on.
     FlowProgress,
+    /// Executable: it was read after an alert that could not wait for it.
+    ExecutableRead,
     /// Loss: something was lost or late.
     DataLost,
     /// Degradation: this host gives less than it could.
@@ -210,7 +216,7 @@ pub enum EventAction {
     MonitorStopped,
 }
 
-/// Values of `event.dataset`: the five kinds of record.
+/// Values of `event.dataset`: the six kinds of record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, JsonSchema)]
 pub enum Dataset {
     /// A process reached flagged infrastructure.
@@ -219,6 +225,9 @@ pub enum Dataset {
     /// A flow that ended, or a snapshot of a long one.
     #[serde(rename = "egresswatch.flow")]
     Flow,
+    /// What an executable is, told after an alert that could not wait for it.
+    #[serde(rename = "egresswatch.executable")]
+    Executable,
     /// Something was lost or late.
     #[serde(rename = "egresswatch.loss")]
     Loss,
@@ -349,6 +358,9 @@ pub struct Related {
     /// Names of the remote address.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<String>,
+    /// Digests of executables.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hash: Vec<String>,
     /// Names, else numbers, of users.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub user: Vec<String>,

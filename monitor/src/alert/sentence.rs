@@ -16,6 +16,7 @@ pub(super) fn finish(mut record: Record) -> Record {
     record.message = match record.event.dataset {
         Dataset::Alert => alert(&record),
         Dataset::Flow => flow(&record),
+        Dataset::Executable => format!("{} runs {}", actor(&record), executable(&record)),
         Dataset::Loss => record.egresswatch.loss.as_ref().map(loss).unwrap_or_default(),
         Dataset::Degradation => format!("Degraded by {}", degradation(&record.egresswatch)),
         Dataset::Status => record.egresswatch.status.as_ref().map(status).unwrap_or_default(),
@@ -34,6 +35,19 @@ pub(super) fn actor(record: &Record) -> String {
         format!(", user {}", user.name.as_deref().map_or_else(|| user.id.clone(), printable))
     });
     format!("{} (pid {}{user})", printable(&process.name), process.pid)
+}
+
+/// `/usr/lib/chromium/chromium of chromium 140.0.1, SHA-256 9f86…`, with what is not known said so.
+pub(super) fn executable(record: &Record) -> String {
+    let process = record.process.as_ref();
+    let path = process.and_then(|process| process.executable.as_deref()).map_or("an unknown file".into(), printable);
+    let package = record.package.as_ref().map_or_else(String::new, |package| {
+        let version = package.version.as_deref().map_or_else(String::new, |version| format!(" {}", printable(version)));
+        format!(" of {}{version}", printable(&package.name))
+    });
+    let hash = process.and_then(|process| process.hash.as_ref());
+    let hash = hash.map_or("of unknown content".to_owned(), |hash| format!("SHA-256 {}", hash.sha256));
+    format!("{path}{package}, {hash}")
 }
 
 /// `120.232.0.1:443`, `[2409:8c00::1]:443`, or the address alone where there are no ports.

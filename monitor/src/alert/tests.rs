@@ -41,6 +41,7 @@ fn all_records() -> Vec<Record> {
         records.push(builder.flow(CLOCK, &scene.subject(), FlowMoment::Ended));
         records.push(builder.flow(CLOCK, &scene.subject(), FlowMoment::Progress));
     }
+    records.push(builder.executable(CLOCK, &chromium.subject(), "first".to_owned()));
     records.push(builder.loss(example::now(0), example::loss()));
     records.push(builder.degradation(example::now(0), example::degradation()));
     for phase in [Phase::Started, Phase::Running, Phase::Stopped] {

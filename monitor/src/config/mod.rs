@@ -16,7 +16,7 @@ pub use invalid::{Invalid, Problem};
 pub use reference::{default_toml, json_schema, reference_markdown};
 
 use crate::{
-    control, kernel, pipeline,
+    control, executables, kernel, pipeline,
     policy::{self, List, ListError, Lists},
     process, sink,
 };
@@ -34,6 +34,8 @@ pub struct Config {
     pub flows: pipeline::Config,
     /// How much is remembered of processes.
     pub process: process::Config,
+    /// What is read of the executables of processes that reach listed owners.
+    pub executables: executables::Config,
     /// Which lists alert, and how often.
     pub policy: policy::Config,
     /// Where records go.

@@ -1,13 +1,15 @@
 //! Putting the stages together.
 
-use std::sync::Arc;
+use std::{sync::Arc, thread};
 
 use ipnet::IpNet;
+use tokio::sync::Notify;
 
 use super::{Error, RunOptions};
 use crate::{
     alert::RecordBuilder,
     config::Config,
+    executables::Executables,
     host,
     kernel::{Kernel, Prefixes, system::System},
     ownership,
@@ -20,9 +22,24 @@ use crate::{
 pub(super) struct Stages {
     pub(super) kernel: Kernel,
     pub(super) pipeline: Pipeline,
+    /// Tells of executables that have been read.
+    pub(super) executables_read: Arc<Notify>,
     pub(super) records: Arc<RecordBuilder>,
     pub(super) ownership_date: jiff::civil::Date,
     pub(super) enabled_lists: u64,
+    // After the pipeline: it is waited for, and ends when the pipeline has gone.
+    _reader: Reader,
+}
+
+/// The thread that reads executables. Dropping it waits for its end.
+struct Reader(Option<thread::JoinHandle<()>>);
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if self.0.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread that reads executables panicked");
+        }
+    }
 }
 
 /// Loads data and lists, starts the kernel side, and seeds the process table.
@@ -48,16 +65,33 @@ pub(super) fn stages(
     let ownership_date = ownership::OwnerLookup::data_date(&ownership);
     let mut flows = config.flows.clone();
     flows.write |= options.writes_flows;
+    let roots = process::Roots { cgroup: Some(kernel.cgroup.clone()), ..process::Roots::default() };
+    let (executables, reader) = Executables::new(&config.executables, roots.proc.clone());
+    let executables_read = Arc::new(Notify::new());
+    let reader = {
+        let executables_read = Arc::clone(&executables_read);
+        let run = move || reader.run(|| executables_read.notify_one());
+        thread::Builder::new().name("executables".to_owned()).spawn(run).map_err(Error::Runtime)?
+    };
     let pipeline = Pipeline::new(
         flows,
-        process_table(config, &kernel)?,
+        process_table(config, roots)?,
         Box::new(ownership),
         lists,
         &config.policy,
         Arc::clone(&records),
         host::wall_clock(),
-    );
-    Ok(Stages { kernel, pipeline, records, ownership_date, enabled_lists })
+    )
+    .with_executables(executables, config.executables.wait);
+    Ok(Stages {
+        kernel,
+        pipeline,
+        executables_read,
+        _reader: Reader(Some(reader)),
+        records,
+        ownership_date,
+        enabled_lists,
+    })
 }
 
 /// Every prefix that the address alone flags: what enabled lists name, and the address space of the networks and
@@ -74,8 +108,7 @@ fn flagged_prefixes(ownership: &ownership::Table, lists: &Lists) -> Prefixes {
     prefixes
 }
 
-fn process_table(config: &Config, kernel: &Kernel) -> Result<process::Table, Error> {
-    let roots = process::Roots { cgroup: Some(kernel.cgroup.clone()), ..process::Roots::default() };
+fn process_table(config: &Config, roots: process::Roots) -> Result<process::Table, Error> {
     let host = process::HostFacts::read(&roots)?;
     let mut table = process::Table::new(roots, host, &config.process);
     let processes = table.seed()?;

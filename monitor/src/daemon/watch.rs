@@ -125,7 +125,9 @@ impl Watch {
         let mut sweep_timer = ticker(SWEEP);
         let mut clock_timer = ticker(CLOCK);
         self.begin().await;
+        let executables_read = Arc::clone(&self.stages.executables_read);
         loop {
+            let held_until = self.held_until();
             tokio::select! {
                 // From what must not wait to what may. The tick is short and comes first: a flood of flagged flows would
                 // starve it otherwise, and with it the count of what that flood loses.
@@ -138,6 +140,8 @@ impl Watch {
                     guard?.clear_ready();
                     self.read(Ring::Flagged);
                 }
+                () = executables_read.notified() => self.tell_held(),
+                () = sleep_until(held_until.unwrap_or_else(Instant::now)), if held_until.is_some() => self.tell_held(),
                 _ = sweep_timer.tick() => self.sweep(),
                 _ = clock_timer.tick() => self.stages.pipeline.set_clock(host::wall_clock()),
                 Some((request, answer)) = questions.recv() => {
@@ -250,6 +254,17 @@ impl Watch {
             logger.flush();
         }
         self.deliver().await;
+    }
+
+    /// When an alert that waits for its executable must be told.
+    fn held_until(&self) -> Option<Instant> {
+        let due_at = self.stages.pipeline.held_due()?;
+        Some(Instant::now() + Duration::from_nanos(due_at.since_ns(host::boot_time())))
+    }
+
+    /// Tells the alerts that waited for their executables, or waited long enough.
+    fn tell_held(&mut self) {
+        self.stages.pipeline.tell_held(host::boot_time(), &mut self.ready);
     }
 
     fn sweep(&mut self) {

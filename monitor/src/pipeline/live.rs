@@ -7,6 +7,7 @@ use std::{
 
 use crate::{
     event::{BootTime, Flow, FlowKey},
+    executables::FileFacts,
     ownership::Owner,
     policy::Match,
     process::Process,
@@ -17,6 +18,8 @@ use crate::{
 pub(super) struct Details {
     pub(super) actor: Option<Arc<Process>>,
     pub(super) connector: Option<Arc<Process>>,
+    /// The actor's executable; only of a flow with matches.
+    pub(super) file: Option<Arc<FileFacts>>,
     pub(super) owner: Owner,
     pub(super) matches: Vec<Match>,
 }
@@ -119,7 +122,13 @@ mod tests {
     fn flow(key: FlowKey) -> LiveFlow {
         LiveFlow {
             flow: super::super::tests::flow(key),
-            details: Arc::new(Details { actor: None, connector: None, owner: Owner::default(), matches: Vec::new() }),
+            details: Arc::new(Details {
+                actor: None,
+                connector: None,
+                file: None,
+                owner: Owner::default(),
+                matches: Vec::new(),
+            }),
             is_read_planned: false,
             written_at: BootTime(0),
             written_bytes: 0,

@@ -1,4 +1,11 @@
-use std::{collections::HashMap, fs, net::IpAddr};
+use std::{
+    collections::HashMap,
+    fs,
+    net::IpAddr,
+    process::{Command, Stdio},
+    sync::mpsc,
+    thread,
+};
 
 use super::*;
 use crate::{
@@ -7,6 +14,7 @@ use crate::{
         record::{Dataset, EventAction},
     },
     event::{FlowCounters, FlowFacts, Identity, ProcessKey, Protocol},
+    executables::{self, Executables, Gap},
     ownership::{CountryCode, Owner},
     process::{HostFacts, Roots},
 };
@@ -277,4 +285,43 @@ fn the_end_of_the_program_writes_what_is_open() {
     assert_eq!(bench.written(Dataset::Flow), [(EventAction::FlowProgress, 800)]);
     let alerts = bench.written(Dataset::Alert);
     assert_eq!(alerts.last().map(|(action, _)| *action), Some(EventAction::Rollup), "{alerts:?}");
+}
+
+/// The alert waits for the hash; when its time is up it goes without, and the hash follows it.
+#[test]
+fn an_alert_waits_a_moment_for_its_executable_and_is_followed_by_what_came_later() {
+    let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+    let (executables, reader) = Executables::new(&executables::Config::default(), "/proc".into());
+    let mut bench = Bench::new();
+    bench.pipeline = bench.pipeline.with_executables(executables, Duration::from_millis(50));
+    let mut flow = report(FLAGGED, ReportReason::FirstPayload, 2, 517);
+    let start_ticks = crate::process::start_ticks("/proc".as_ref(), child.id()).unwrap();
+    if let Some(connector) = &mut flow.connector {
+        connector.process = ProcessKey { pid: child.id(), start_ticks };
+    }
+    bench.report(flow);
+    assert_eq!(bench.written(Dataset::Alert), []);
+    let due_at = BootTime(2 * SECOND_NS + 50_000_000);
+    assert_eq!(bench.pipeline.held_due(), Some(due_at));
+    bench.pipeline.tell_held(due_at, &mut bench.records);
+    assert_eq!(bench.written(Dataset::Alert), [(EventAction::FirstContact, 517)]);
+    let gap = |record: &Record| record.egresswatch.process.as_ref().and_then(|process| process.hash_gap);
+    let alert = bench.records.first().cloned().unwrap();
+    assert_eq!(gap(&alert), Some(Gap::Pending));
+
+    let (sender, told) = mpsc::channel();
+    let thread = thread::spawn(move || reader.run(|| sender.send(()).unwrap()));
+    while bench.written(Dataset::Executable).is_empty() {
+        told.recv_timeout(std::time::Duration::from_secs(20)).unwrap();
+        bench.pipeline.tell_held(due_at, &mut bench.records);
+    }
+    let follower = bench.records.last().cloned().unwrap();
+    assert_eq!(follower.egresswatch.alert_id.as_ref(), Some(&alert.event.id));
+    assert_eq!(gap(&follower), None);
+    assert_eq!(follower.process.as_ref().map(|process| process.pid), Some(child.id()));
+
+    assert_eq!(bench.pipeline.held_due(), None);
+    drop(bench);
+    child.kill().and_then(|()| child.wait()).unwrap();
+    thread.join().unwrap();
 }

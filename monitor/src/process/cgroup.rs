@@ -8,8 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Container, bounded::BoundedMap, container::container, proc::ProcFs, unit::unit};
-use crate::event::CgroupCreated;
+use super::{Container, container::container, proc::ProcFs, unit::unit};
+use crate::{bounded::BoundedMap, event::CgroupCreated};
 
 /// The unified hierarchy's id in the kernel.
 const UNIFIED_HIERARCHY: u32 = 0;

@@ -5,7 +5,6 @@
 //! long as the process that it shows is provably the same one. What nobody can tell stays `None`.
 
 mod accounts;
-mod bounded;
 mod cgroup;
 mod container;
 mod host;
@@ -15,7 +14,7 @@ mod proc;
 mod table;
 mod unit;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -43,6 +42,12 @@ impl Default for Config {
     fn default() -> Self {
         Self { running_processes: 65_536, ended_processes: 16_384, executed_files: 16_384, cgroups: 16_384 }
     }
+}
+
+/// Start of the process that has `pid` now, in clock ticks since boot, by the `/proc` at `proc`; `None` if there is none.
+#[must_use]
+pub fn start_ticks(proc: &Path, pid: u32) -> Option<u64> {
+    Some(proc::ProcFs::new(proc.to_owned()).stat(pid)?.start_ticks)
 }
 
 /// How a process was told from others that had its pid.

@@ -10,13 +10,15 @@ use std::{
 use super::{
     Ancestor, Config, Executable, HostFacts, Roots, SetupError,
     accounts::Accounts,
-    bounded::BoundedMap,
     cgroup::Cgroups,
     image::{Image, Running},
     lineage::Lineage,
     proc::{Miss, ProcFs, Snapshot},
 };
-use crate::event::{BootTime, CgroupCreated, Exec, FileId, Fork, ProcessKey};
+use crate::{
+    bounded::BoundedMap,
+    event::{BootTime, CgroupCreated, Exec, FileId, Fork, ProcessKey},
+};
 
 mod resolve;
 mod retention;

@@ -8,9 +8,10 @@ use crate::{
         input::{RemoteName, Subject},
         record::{
             Account, AutonomousSystem, Boot, Connector, Container, Direction, DirectionFields, Endpoint,
-            ExecutableQuality, FlowCaveat, FlowFact, FlowFields, FlowReport, Geo, Host, KeyFields, KeyKind, ListMatch,
-            NameFields, Nat, Network, NetworkType, OperatingSystem, Orchestrator, OrchestratorResource, Organization,
-            Outcome, OwnerFields, Process, ProcessFields, Record, Related, Relative, Rule, RuleCategory, Thread,
+            ExecutableQuality, FlowCaveat, FlowFact, FlowFields, FlowReport, Geo, Hash, Host, KeyFields, KeyKind,
+            ListMatch, NameFields, Nat, Network, NetworkType, OperatingSystem, Orchestrator, OrchestratorResource,
+            Organization, Outcome, OwnerFields, Package, Process, ProcessFields, Record, Related, Relative, Rule,
+            RuleCategory, Thread,
         },
         text,
         time::Timestamp,
@@ -35,7 +36,7 @@ pub(super) fn describe_flow(record: &mut Record, clock: WallClock, subject: &Sub
     let local = local_endpoint(flow);
     let remote = remote_endpoint(subject);
     record.network = Some(network(flow));
-    record.related = Some(related(subject, &local));
+    let mut everything = related(subject, &local);
     let (source, destination) = if is_inbound { (remote, local) } else { (local, remote) };
     record.source = Some(source);
     record.destination = Some(destination);
@@ -50,14 +51,34 @@ pub(super) fn describe_flow(record: &mut Record, clock: WallClock, subject: &Sub
     });
     record.egresswatch.names = subject.names.iter().map(|name| name_fields(name, flow)).collect();
 
-    if let Some(actor) = subject.actor {
-        describe_process(record, actor);
-    }
+    describe_executable(record, subject);
+    everything.hash = record.process.iter().filter_map(|process| Some(process.hash.as_ref()?.sha256.clone())).collect();
+    record.related = Some(everything);
     record.egresswatch.connector = subject
         .connector
         .filter(|connector| subject.actor.is_none_or(|actor| actor.key != connector.key))
         .map(connector_fields);
     describe_matches(record, subject.matches);
+}
+
+/// Writes what is known of the process that acted and of its executable into `record`.
+pub(super) fn describe_executable(record: &mut Record, subject: &Subject<'_>) {
+    let Some(actor) = subject.actor else { return };
+    describe_process(record, actor);
+    let Some(file) = subject.file else { return };
+    let (hash, package) = (file.hash(), file.package());
+    if let Some(process) = &mut record.process {
+        process.hash = hash.ok().map(|digest| Hash { sha256: digest.to_string() });
+    }
+    if let Some(fields) = &mut record.egresswatch.process {
+        (fields.hash_gap, fields.package_gap) = (hash.err(), package.err());
+    }
+    record.package = package.ok().map(|package| Package {
+        name: package.name.clone(),
+        version: package.version.clone(),
+        architecture: package.architecture.clone(),
+        kind: package.kind,
+    });
 }
 
 /// What every record says about the host.
@@ -228,6 +249,7 @@ fn describe_process(record: &mut Record, actor: &process::Process) {
         pid: actor.key.pid,
         name: actor.name.clone(),
         executable: actor.executable.as_ref().map(|executable| path(&executable.path)),
+        hash: None,
         args: actor.arguments.clone(),
         args_count: (!actor.arguments.is_empty() && !actor.arguments_truncated).then_some(actor.arguments.len() as u64),
         command_line: (!actor.arguments.is_empty()).then(|| text::command_line(&actor.arguments)),
@@ -238,6 +260,9 @@ fn describe_process(record: &mut Record, actor: &process::Process) {
         parent: ancestors.next(),
     });
     record.egresswatch.process = Some(ProcessFields {
+        matching: actor.matching.into(),
+        hash_gap: None,
+        package_gap: None,
         executable_quality: actor.executable.as_ref().map(|executable| match executable.quality {
             process::PathQuality::Exec => ExecutableQuality::Exec,
             process::PathQuality::Proc => ExecutableQuality::Proc,
@@ -305,7 +330,8 @@ fn related(subject: &Subject<'_>, local: &Endpoint) -> Related {
         .map(|process| process.user.name.clone().unwrap_or_else(|| process.user.id.to_string()))
         .collect();
     user.dedup();
-    Related { ip, hosts: subject.names.iter().map(|name| name.name.to_string()).collect(), user }
+    let hosts = subject.names.iter().map(|name| name.name.to_string()).collect();
+    Related { ip, hosts, hash: Vec::new(), user }
 }
 
 fn describe_matches(record: &mut Record, matches: &[Match]) {

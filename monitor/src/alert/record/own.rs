@@ -6,7 +6,9 @@ use serde::Serialize;
 use super::{FlowFields, Relative, Timestamp};
 use crate::{
     alert::input::{LossStage, Phase},
+    executables::Gap,
     policy::{self, Relation, Severity},
+    process,
 };
 
 /// What ECS has no field for.
@@ -49,6 +51,9 @@ pub struct Own {
     /// The process that connected, where another one sends (`process`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connector: Option<Connector>,
+    /// Executable: `event.id` of the alert that could not wait for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alert_id: Option<String>,
     /// Loss: what was lost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss: Option<LossFields>,
@@ -228,6 +233,14 @@ pub struct IncreaseFields {
 /// What ECS cannot say about the process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ProcessFields {
+    /// How surely this is the process that acted.
+    pub matching: Matching,
+    /// Why `process.hash` is absent; absent itself where nobody asked, which is so for flows that no list flags.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hash_gap: Option<Gap>,
+    /// Why `package` is absent; absent itself where nobody asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub package_gap: Option<Gap>,
     /// How the executable's path became known; absent where it is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub executable_quality: Option<ExecutableQuality>,
@@ -250,6 +263,28 @@ pub struct ProcessFields {
     pub unit: Option<String>,
     /// This is the monitor itself.
     pub is_own: bool,
+}
+
+/// Values of `egresswatch.process.matching`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Matching {
+    /// By pid and start time, which no other process has both of.
+    Start,
+    /// By pid alone, because this kernel's layout is not known: the last process seen with it.
+    PidOnly,
+    /// The process is not known beyond what the kernel said of it in the moment.
+    Unknown,
+}
+
+impl From<process::Matching> for Matching {
+    fn from(matching: process::Matching) -> Self {
+        match matching {
+            process::Matching::Start => Self::Start,
+            process::Matching::PidOnly => Self::PidOnly,
+            process::Matching::Unknown => Self::Unknown,
+        }
+    }
 }
 
 /// Values of `egresswatch.process.executable_quality`.

@@ -1,4 +1,4 @@
-//! ECS `process.*`, `user.*`, `group.*`, `container.*` and `orchestrator.*`.
+//! ECS `process.*`, `package.*`, `user.*`, `group.*`, `container.*` and `orchestrator.*`.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -17,6 +17,9 @@ pub struct Process {
     /// Path of the executable in the process's mount namespace; `egresswatch.process` says how it became known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub executable: Option<String>,
+    /// Digests of the executable's content; only for flows that lists flag.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hash: Option<Hash>,
     /// Arguments; the first is the name that the program was called by.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
@@ -41,6 +44,30 @@ pub struct Process {
     /// Parent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<Relative>,
+}
+
+/// ECS `process.hash.*`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Hash {
+    /// SHA-256 of the file that the process ran, in lower-case hexadecimal digits; never that of another file that is
+    /// found under the same path.
+    pub sha256: String,
+}
+
+/// ECS `package.*`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Package {
+    /// Name.
+    pub name: String,
+    /// Version, as the package manager writes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Architecture, as the package manager writes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub architecture: Option<String>,
+    /// Whose database told, in the process's own root directory: `dpkg`, `apk` or `pacman`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
 }
 
 /// ECS `process.thread.*`.

@@ -8,7 +8,7 @@ use std::{
 /// A map that holds at most `capacity` entries. When it is full the oldest entry that was not asked for since the last
 /// round goes (second chance), so that what is in use stays without a list to reorder on each look-up.
 #[derive(Debug)]
-pub(super) struct BoundedMap<K, V> {
+pub(crate) struct BoundedMap<K, V> {
     entries: HashMap<K, Slot<V>>,
     queue: VecDeque<K>,
     capacity: usize,
@@ -22,23 +22,23 @@ struct Slot<V> {
 }
 
 impl<K: Copy + Eq + Hash, V> BoundedMap<K, V> {
-    pub(super) fn new(capacity: usize) -> Self {
+    pub(crate) fn new(capacity: usize) -> Self {
         Self { entries: HashMap::new(), queue: VecDeque::new(), capacity, evicted: 0 }
     }
 
     /// The value of `key`, which is marked as used.
-    pub(super) fn get(&mut self, key: &K) -> Option<&V> {
+    pub(crate) fn get(&mut self, key: &K) -> Option<&V> {
         let slot = self.entries.get_mut(key)?;
         slot.used = true;
         Some(&slot.value)
     }
 
-    pub(super) fn contains(&self, key: &K) -> bool {
+    pub(crate) fn contains(&self, key: &K) -> bool {
         self.entries.contains_key(key)
     }
 
     /// Adds or replaces the value of `key`; without capacity nothing is kept.
-    pub(super) fn insert(&mut self, key: K, value: V) {
+    pub(crate) fn insert(&mut self, key: K, value: V) {
         if let Some(slot) = self.entries.get_mut(&key) {
             slot.value = value;
             return;
@@ -53,16 +53,16 @@ impl<K: Copy + Eq + Hash, V> BoundedMap<K, V> {
         self.queue.push_back(key);
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    pub(super) const fn capacity(&self) -> usize {
+    pub(crate) const fn capacity(&self) -> usize {
         self.capacity
     }
 
     /// Entries given up since the start.
-    pub(super) const fn evicted(&self) -> u64 {
+    pub(crate) const fn evicted(&self) -> u64 {
         self.evicted
     }
 

@@ -1,0 +1,73 @@
+//! Alerts that wait, for a moment, for what is read of an executable.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use super::Context;
+use crate::{event::BootTime, policy::Decision};
+
+/// Alerts that wait at most; with more, the oldest is told without waiting any longer.
+const WAITING: usize = 1_024;
+/// Alerts that went out before their executable was read and are followed by what was found. Of more, the oldest is
+/// not followed: what later alerts say of the same executable has to do.
+const OWED: usize = 256;
+
+/// A decision about a flow.
+type Due = Decision<Arc<Context>>;
+
+/// Alerts that wait, and those that could not.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    wait_ns: u64,
+    /// Until when, in the order of arrival.
+    waiting: VecDeque<(BootTime, Due)>,
+    /// With the id of the alert that went out.
+    owed: VecDeque<(String, Due)>,
+}
+
+impl Held {
+    pub(super) fn new(wait_ns: u64) -> Self {
+        Self { wait_ns, ..Self::default() }
+    }
+
+    /// Takes an alert in.
+    pub(super) fn push(&mut self, decision: Due) {
+        self.waiting.push_back((BootTime(decision.at.0.saturating_add(self.wait_ns)), decision));
+    }
+
+    /// The first alert that need not wait any longer. Alerts on one executable keep their order.
+    pub(super) fn pop(&mut self, now: BootTime) -> Option<Due> {
+        let index = if self.waiting.len() > WAITING {
+            0
+        } else {
+            self.waiting.iter().position(|(due_at, decision)| *due_at <= now || is_settled(decision))?
+        };
+        self.waiting.remove(index).map(|(_, decision)| decision)
+    }
+
+    /// Notes that an alert went out; what was still pending in it is owed.
+    pub(super) fn told(&mut self, id: &str, decision: Due) {
+        if is_settled(&decision) {
+            return;
+        }
+        if self.owed.len() == OWED {
+            self.owed.pop_front();
+        }
+        self.owed.push_back((id.to_owned(), decision));
+    }
+
+    /// An alert that went out before its executable was read, which now has been, with the alert's id.
+    pub(super) fn pop_owed(&mut self) -> Option<(String, Due)> {
+        let index = self.owed.iter().position(|(_, decision)| is_settled(decision))?;
+        self.owed.remove(index)
+    }
+
+    /// Until when the next alert waits.
+    pub(super) fn due_at(&self) -> Option<BootTime> {
+        self.waiting.iter().map(|(due_at, _)| *due_at).min()
+    }
+}
+
+/// Whether there is nothing to wait for.
+fn is_settled(decision: &Due) -> bool {
+    decision.context.details.file.as_ref().is_none_or(|file| file.is_settled())
+}
