@@ -140,6 +140,17 @@ impl Row {
         self
     }
 
+    /// The same, but every rung sees less.
+    const fn everywhere(mut self, sight: Sight) -> Self {
+        self.sights = [sight; Rung::ALL.len()];
+        self
+    }
+
+    /// The same, but not every kernel has it.
+    const fn needs(self, needs: Needs) -> Self {
+        Self { needs, ..self }
+    }
+
     /// How well `rung` sees it.
     #[must_use]
     pub fn on(&self, rung: Rung) -> Sight {

@@ -2,7 +2,7 @@
 
 use super::{
     Group::{Calls, Places, Protocols, Senders, Tcp, Udp},
-    Limit, Row, Sight,
+    Limit, Needs, Row, Sight,
 };
 use crate::kernel::probes::Rung;
 
@@ -27,6 +27,11 @@ pub const ROWS: &[Row] = &[
         "megabytes each way, in segments of any size",
         &["large_transfers_are_exact", "small_packets_are_exact"],
     ),
+    Row::new(Tcp, "tcp_upload", "megabytes out", &["tcp_upload"]),
+    Row::new(Tcp, "tcp_download", "megabytes in", &["tcp_download"]),
+    Row::new(Tcp, "tcp_both_ways", "megabytes out and in at once", &["tcp_both_ways_at_once"]),
+    Row::new(Tcp, "tcp_drip", "a byte now and then, each in a packet of its own", &["tcp_drip"]),
+    Row::new(Tcp, "tcp_fast_open", "payload in the first packet (TCP Fast Open)", &["tcp_fast_open"]),
     Row::new(
         Tcp,
         "tcp_burst",
@@ -82,6 +87,28 @@ pub const ROWS: &[Row] = &[
         &["udp_connect_alone_sends_nothing"],
     ),
     Row::new(
+        Udp,
+        "udp_segmented",
+        "one call whose payload the kernel cuts into datagrams (`UDP_SEGMENT`)",
+        &["udp_segmented"],
+    ),
+    Row::new(Udp, "udp_flood", "tens of thousands of small datagrams", &["udp_small_packet_flood"]),
+    Row::new(Protocols, "mptcp", "multipath TCP connections", &["mptcp"])
+        .needs(Needs::Mptcp)
+        .everywhere(Sight::Partly("what MPTCP itself sends again counts again; otherwise bytes are exact")),
+    Row::new(Protocols, "sctp", "SCTP associations", &["sctp"])
+        .needs(Needs::Sctp)
+        .everywhere(Sight::Partly("payload bytes are those of the IP packets, with SCTP's own headers; no ports")),
+    Row::new(
+        Protocols,
+        "raw_ip",
+        "raw sockets of any IP protocol; named is the process that made the socket",
+        &["raw_ip"],
+    ),
+    Row::new(Protocols, "raw_header", "raw sockets that write the IP header themselves", &["raw_ip_with_own_header"]),
+    Row::new(Protocols, "packet_socket", "packet sockets, below IP (`AF_PACKET`)", &["packet_socket"])
+        .everywhere(Sight::NotSeen("packet sockets pass none of the hooks")),
+    Row::new(
         Protocols,
         "icmp_ping_socket",
         "echo requests by a ping socket",
@@ -133,6 +160,55 @@ pub const ROWS: &[Row] = &[
         "a process in a cgroup or container of its own",
         &["a_new_cgroup_is_named", "a_container_is_named"],
     ),
+    Row::new(Places, "loopback", "both ends on this host, by loopback addresses", &["loopback"]),
+    Row::new(Places, "multicast", "datagrams to a multicast group, of which this host may be a member", &["multicast"]),
+    Row::new(Places, "broadcast", "datagrams to everyone on a network", &["broadcast"]),
+    Row::new(
+        Places,
+        "translated",
+        "a service address that the network changes (destination NAT)",
+        &["translated_destination"],
+    ),
+    Row::new(
+        Places,
+        "left_namespace",
+        "a socket of another network namespace than its process is in",
+        &["left_namespace"],
+    ),
+    Row::new(
+        Senders,
+        "passed_over_unix",
+        "a process that got the connection over a Unix socket (`SCM_RIGHTS`)",
+        &["passed_over_a_unix_socket"],
+    )
+    .on_rung(Rung::Base, COUNTED_FOR_CONNECTOR),
+    Row::new(
+        Senders,
+        "taken_by_pidfd",
+        "a process that took the connection from another (`pidfd_getfd`)",
+        &["taken_by_pidfd_getfd"],
+    )
+    .on_rung(Rung::Base, COUNTED_FOR_CONNECTOR),
+    Row::new(Senders, "renamed_thread", "a thread that gave itself the name of a kernel thread", &["renamed_thread"]),
+    Row::new(Calls, "sendmsg", "`sendmsg` with several pieces, on TCP and UDP", &["tcp_sendmsg", "udp_sendmsg"]),
+    Row::new(Calls, "sendmmsg", "`sendmmsg` and `recvmmsg`, on TCP and UDP", &["tcp_sendmmsg", "udp_sendmmsg"]),
+    Row::new(Calls, "sendfile", "`sendfile`", &["tcp_sendfile"]),
+    Row::new(Calls, "splice", "`splice` from a pipe", &["tcp_splice"]),
+    Row::new(Calls, "zero_copy", "`MSG_ZEROCOPY`, on TCP and UDP", &["tcp_zero_copy", "udp_zero_copy"]),
+    Row::new(
+        Calls,
+        "io_uring",
+        "`io_uring`: connect, send and receive, on TCP and UDP",
+        &["tcp_io_uring", "udp_io_uring"],
+    )
+    .needs(Needs::IoUring),
+    Row::new(
+        Calls,
+        "io_uring_polled",
+        "the same with registered sockets and a kernel thread that submits (`SQPOLL`)",
+        &["tcp_io_uring_polled", "udp_io_uring_polled"],
+    )
+    .needs(Needs::IoUring),
     Row::new(
         Calls,
         "programs",

@@ -7,13 +7,16 @@
 //! The same binary is the traffic generator: `kernel generate JSON`.
 
 mod attribution;
+mod claim;
 mod lifecycle;
 mod load;
 mod policy;
+mod sockets;
 mod support;
 mod tcp;
 mod tools;
 mod udp;
+mod ways;
 
 use std::{
     fs::{self, File},
@@ -87,8 +90,17 @@ fn lock() -> Result<File> {
 }
 
 fn cases() -> impl Iterator<Item = Case> {
-    let families =
-        [tcp::CASES, udp::CASES, attribution::CASES, policy::CASES, tools::CASES, load::CASES, lifecycle::CASES];
+    let families = [
+        tcp::CASES,
+        udp::CASES,
+        ways::CASES,
+        sockets::CASES,
+        attribution::CASES,
+        policy::CASES,
+        tools::CASES,
+        load::CASES,
+        lifecycle::CASES,
+    ];
     families.into_iter().flatten().copied()
 }
 
@@ -140,7 +152,22 @@ fn run(case: Case, rung: Rung, missing: Option<&str>) -> Result<Completion, Fail
         }
         _ => {}
     }
-    (case.test)(rung).map(|()| Completion::Completed).map_err(|error| failed(&error))
+    match (case.test)(rung) {
+        Ok(()) => Ok(Completion::Completed),
+        Err(error) => error
+            .downcast_ref()
+            .map_or_else(|| Err(failed(&error)), |Skipped(reason)| Ok(Completion::ignored_with(*reason))),
+    }
+}
+
+/// The way to send that a test is about does not exist here.
+#[derive(Debug, thiserror::Error)]
+#[error("skipped: {0}")]
+struct Skipped(&'static str);
+
+/// Ends a test about something that this kernel does not have.
+fn skip(reason: &'static str) -> Result<()> {
+    Err(Skipped(reason).into())
 }
 
 /// What went wrong first, then what it was part of: the context may be a whole record.

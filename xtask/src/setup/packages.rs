@@ -31,6 +31,7 @@ const PACKAGES: &[Package] = &[
     Package { program: "chromium", name: "chromium", part: Part::Test },
     // The network those clients see: namespaces, names and certificates.
     Package { program: "ip", name: "iproute2", part: Part::Test },
+    Package { program: "nft", name: "nftables", part: Part::Test },
     Package { program: "nsenter", name: "util-linux", part: Part::Test },
     Package { program: "dnsmasq", name: "dnsmasq-base", part: Part::Test },
     Package { program: "openssl", name: "openssl", part: Part::Test },

@@ -14,8 +14,8 @@ use crate::process;
 use crate::root_test::{DAEMON_VARIABLE, RootTest};
 pub(super) use cpio::Archive;
 
-/// Modules that the tests' networks need, where the kernel has them as modules.
-const MODULES: [&str; 1] = ["veth"];
+/// Modules that the tests' networks and sockets need, where the kernel has them as modules.
+const MODULES: [&str; 2] = ["veth", "sctp"];
 
 /// Programs of this machine that go along with their libraries; busybox's own `ip` knows no namespaces.
 const HOST_PROGRAMS: [&str; 1] = ["ip"];

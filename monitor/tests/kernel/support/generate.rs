@@ -23,8 +23,10 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::ways::{Datagrams, HandOver, Handed, Packets, Stream};
+
 /// A peer that is silent for this long will not answer.
-const SILENCE_MAX: Duration = Duration::from_secs(20);
+pub(super) const SILENCE_MAX: Duration = Duration::from_secs(20);
 
 /// Traffic to make. It travels as JSON in the generator's arguments.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -61,6 +63,16 @@ pub(crate) enum Traffic {
     UdpConnectOnly { to: SocketAddr },
     /// Echo requests, each answered.
     Echo { to: IpAddr, socket: EchoSocket, requests: u16, send: u64 },
+    /// One connection, on which the bytes are handed over in a way of their own.
+    Stream(Stream),
+    /// Datagrams on one socket, handed over in a way of their own.
+    Datagrams(Datagrams),
+    /// Packets of the application's own making.
+    Packets(Packets),
+    /// Connect and send; then another program gets hold of the connection.
+    HandOver(HandOver),
+    /// The other program's part.
+    Handed(Handed),
     /// Another program does the same, `times` times, `parallel` at once.
     Swarm { programs: Vec<PathBuf>, times: usize, parallel: usize, traffic: Box<Traffic> },
 }
@@ -163,6 +175,11 @@ fn make(traffic: &Traffic) -> Result<()> {
             tell(&Facts::default())
         }
         Traffic::Echo { to, socket, requests, send } => echo(*to, *socket, *requests, *send),
+        Traffic::Stream(stream) => stream.make().and_then(|()| tell(&Facts::default())),
+        Traffic::Datagrams(datagrams) => datagrams.make().and_then(|()| tell(&Facts::default())),
+        Traffic::Packets(packets) => packets.make().and_then(|()| tell(&Facts::default())),
+        Traffic::HandOver(hand_over) => tell(&hand_over.make()?),
+        Traffic::Handed(handed) => handed.make(),
         Traffic::Swarm { programs, times, parallel, traffic } => swarm(programs, *times, *parallel, traffic),
     }
 }
@@ -276,7 +293,7 @@ fn echo(to: IpAddr, kind: EchoSocket, requests: u16, send: u64) -> Result<()> {
 }
 
 /// RFC 1071.
-fn internet_checksum(message: &[u8]) -> u16 {
+pub(super) fn internet_checksum(message: &[u8]) -> u16 {
     let mut sum: u32 = message
         .chunks(2)
         .map(|pair| u32::from(u16::from_be_bytes([*pair.first().unwrap_or(&0), *pair.get(1).unwrap_or(&0)])))

@@ -9,12 +9,14 @@ mod network;
 mod program;
 mod record;
 mod server;
+mod ways;
 
 pub(crate) use cgroup::Cgroup;
 pub(crate) use generate::{EchoSocket, Facts, Traffic, generate};
 pub(crate) use host::{Rung, is_emulated, is_root, patience};
 pub(crate) use monitor::{Monitor, Settings, View, loaded_programs, stop_shared, watch};
-pub(crate) use network::{LOCAL_IPV4, LOCAL_IPV6, Network};
+pub(crate) use network::{CABLE_IPV4, LOCAL_IPV4, LOCAL_IPV6, Network};
 pub(crate) use program::{Launch, Program, installed};
 pub(crate) use record::Record;
-pub(crate) use server::{Connection, TcpServer, UdpServer};
+pub(crate) use server::{Connection, Protocol, TcpServer, UdpServer};
+pub(crate) use ways::{DatagramWay, Datagrams, HandOver, PacketWay, Packets, Stream, StreamWay};

@@ -11,22 +11,49 @@ use nix::{
 };
 
 /// The loopback interface has this index in every network namespace (`LOOPBACK_IFINDEX`).
-const LOOPBACK: u32 = 1;
+pub(super) const LOOPBACK: u32 = 1;
 
 /// Brings the loopback interface up and sets the largest IP packet that it takes.
 pub(super) fn set_up_loopback(packet_bytes: u32) -> Result<()> {
-    let up = libc::IFF_UP.cast_unsigned();
-    let mut message = Message::new(libc::RTM_NEWLINK, 0);
-    message.bytes(&[0, 0]).bytes(&0_u16.to_ne_bytes()).number(LOOPBACK).number(up).number(up);
+    let mut message = set_up(LOOPBACK);
     message.attribute(libc::IFLA_MTU, &packet_bytes.to_ne_bytes());
     message.exchange().context("cannot bring the loopback interface up")
 }
 
-/// Gives the loopback interface an address.
-pub(super) fn add_address(address: IpAddr) -> Result<()> {
+/// Makes a virtual cable with an interface at each end (`drivers/net/veth.c`).
+pub(super) fn add_cable(names: [&str; 2]) -> Result<()> {
+    /// The other end, in the attributes of the first (`VETH_INFO_PEER`).
+    const PEER: u16 = 1;
+    let name = |name: &str| attribute(libc::IFLA_IFNAME, &[name.as_bytes(), &[0]].concat());
+    let [first, second] = names.map(name);
+    // An empty `struct ifinfomsg`, then the other end's name.
+    let peer = attribute(PEER, &[vec![0; 16], second].concat());
+    let kind = attribute(libc::IFLA_INFO_KIND, b"veth");
+    let information = [kind, attribute(libc::IFLA_INFO_DATA, &peer)].concat();
+    let mut message = Message::new(libc::RTM_NEWLINK, libc::NLM_F_CREATE | libc::NLM_F_EXCL);
+    message.bytes(&[0; 16]).bytes(&first).attribute(libc::IFLA_LINKINFO, &information);
+    message.exchange().context("cannot make a veth pair; in a guest its module must be loaded")
+}
+
+/// Gives an interface an address and brings it up.
+pub(super) fn set_up_interface(name: &str, address: IpAddr) -> Result<()> {
+    let index = nix::net::if_::if_nametoindex(name).with_context(|| format!("no interface {name}"))?;
+    add_address(index, address)?;
+    set_up(index).exchange().with_context(|| format!("cannot bring {name} up"))
+}
+
+fn set_up(index: u32) -> Message {
+    let up = libc::IFF_UP.cast_unsigned();
+    let mut message = Message::new(libc::RTM_NEWLINK, 0);
+    message.bytes(&[0, 0]).bytes(&0_u16.to_ne_bytes()).number(index).number(up).number(up);
+    message
+}
+
+/// Gives an interface an address.
+pub(super) fn add_address(interface: u32, address: IpAddr) -> Result<()> {
     let mut message = Message::new(libc::RTM_NEWADDR, libc::NLM_F_CREATE | libc::NLM_F_EXCL);
     // Nobody else is there who could have the address: no duplicate address detection.
-    message.bytes(&[family(address), full_length(address), 0x02, libc::RT_SCOPE_UNIVERSE]).number(LOOPBACK);
+    message.bytes(&[family(address), full_length(address), 0x02, libc::RT_SCOPE_UNIVERSE]).number(interface);
     message.attribute(libc::IFA_LOCAL, &octets(address)).attribute(libc::IFA_ADDRESS, &octets(address));
     message.exchange().with_context(|| format!("cannot add the address {address}"))
 }
@@ -64,13 +91,9 @@ impl Message {
         self.bytes(&number.to_ne_bytes())
     }
 
-    /// Appends an attribute: its length, kind and content, padded to four bytes.
+    /// Appends an attribute.
     fn attribute(&mut self, kind: u16, content: &[u8]) -> &mut Self {
-        let length = u16::try_from(4 + content.len()).unwrap_or(u16::MAX);
-        self.bytes(&length.to_ne_bytes()).bytes(&kind.to_ne_bytes()).bytes(content);
-        let padded = self.0.len().next_multiple_of(4);
-        self.0.resize(padded, 0);
-        self
+        self.bytes(&attribute(kind, content))
     }
 
     /// Sends the request and waits for the kernel's answer.
@@ -88,6 +111,14 @@ impl Message {
         ensure!(code == 0, io::Error::from_raw_os_error(-code));
         Ok(())
     }
+}
+
+/// An attribute: its length, kind and content, padded to four bytes.
+fn attribute(kind: u16, content: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(4 + content.len()).unwrap_or(u16::MAX);
+    let mut bytes = [&length.to_ne_bytes(), &kind.to_ne_bytes(), content].concat();
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
 }
 
 fn family(address: IpAddr) -> u8 {

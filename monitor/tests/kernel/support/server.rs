@@ -3,16 +3,19 @@
 use std::{
     io::{self, Read as _, Write as _},
     net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
-    os::fd::{AsRawFd as _, OwnedFd},
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
     sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
     time::Duration,
 };
 
 use anyhow::{Context as _, Result};
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockType, SockaddrStorage, bind, recvfrom, sendto, setsockopt, shutdown, socket,
-    sockopt,
+use nix::{
+    libc,
+    sys::socket::{
+        AddressFamily, Backlog, MsgFlags, SockFlag, SockType, SockaddrStorage, bind, listen, recvfrom, sendto,
+        setsockopt, shutdown, socket, sockopt,
+    },
 };
 
 use super::{Network, patience};
@@ -44,6 +47,7 @@ pub(crate) struct TcpServer {
 #[derive(Clone, Copy)]
 enum Exchange {
     Counted { request_bytes: u64, reply_bytes: u64 },
+    AtOnce { reply_bytes: u64 },
     Http,
 }
 
@@ -53,18 +57,28 @@ const HTTP_ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection:
 impl TcpServer {
     /// Serves requests of exactly `request_bytes` with replies of `reply_bytes`.
     pub(crate) fn start(network: &Network, request_bytes: u64, reply_bytes: u64) -> Result<Self> {
-        Self::serve(network, Exchange::Counted { request_bytes, reply_bytes })
+        Self::serve(network, Exchange::Counted { request_bytes, reply_bytes }, Protocol::Tcp)
+    }
+
+    /// The same over another protocol.
+    pub(crate) fn over(network: &Network, protocol: Protocol, request_bytes: u64, reply_bytes: u64) -> Result<Self> {
+        Self::serve(network, Exchange::Counted { request_bytes, reply_bytes }, protocol)
+    }
+
+    /// Sends `reply_bytes` to each client from the start, and reads what it sends meanwhile.
+    pub(crate) fn at_once(network: &Network, reply_bytes: u64) -> Result<Self> {
+        Self::serve(network, Exchange::AtOnce { reply_bytes }, Protocol::Tcp)
     }
 
     /// Serves HTTP requests without a body.
     pub(crate) fn http(network: &Network) -> Result<Self> {
-        Self::serve(network, Exchange::Http)
+        Self::serve(network, Exchange::Http, Protocol::Tcp)
     }
 
-    fn serve(network: &Network, exchange: Exchange) -> Result<Self> {
+    fn serve(network: &Network, exchange: Exchange, protocol: Protocol) -> Result<Self> {
         let port = network.port();
         let any = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port);
-        let listener = network.inside(|| TcpListener::bind(any).context("cannot listen"))?;
+        let listener = network.inside(|| listener(any, protocol))?;
         let listener = Arc::new(listener);
         let connections = Arc::default();
         let workers = (0..WORKERS)
@@ -98,6 +112,34 @@ impl Drop for TcpServer {
     }
 }
 
+/// What connections are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// TCP.
+    Tcp,
+    /// Multipath TCP.
+    Mptcp,
+    /// SCTP, one-to-one.
+    Sctp,
+}
+
+/// A listening socket; the standard library's type serves all protocols with connections.
+fn listener(at: SocketAddr, protocol: Protocol) -> Result<TcpListener> {
+    let number = match protocol {
+        Protocol::Tcp => return TcpListener::bind(at).context("cannot listen"),
+        Protocol::Mptcp => 262,
+        Protocol::Sctp => libc::IPPROTO_SCTP,
+    };
+    // SAFETY: plain numbers; the result is checked and owned below.
+    let descriptor = unsafe { libc::socket(libc::AF_INET6, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, number) };
+    nix::errno::Errno::result(descriptor).with_context(|| format!("no socket for {protocol:?}"))?;
+    // SAFETY: a fresh descriptor that nobody else owns.
+    let socket = unsafe { OwnedFd::from_raw_fd(descriptor) };
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(at))?;
+    listen(&socket, Backlog::new(64)?)?;
+    Ok(TcpListener::from(socket))
+}
+
 fn work(listener: &TcpListener, exchange: Exchange, connections: &Mutex<Vec<Connection>>) {
     while let Ok((mut stream, client)) = listener.accept() {
         let mut connection = Connection { client: canonical(client), received: 0, sent: 0 };
@@ -111,6 +153,16 @@ fn converse(stream: &mut TcpStream, exchange: Exchange, connection: &mut Connect
     stream.set_read_timeout(Some(patience()))?;
     let mut buffer = vec![0_u8; 1 << 16];
     let mut request: Vec<u8> = Vec::new();
+    if let Exchange::AtOnce { reply_bytes } = exchange {
+        let mut writer = stream.try_clone()?;
+        let bytes = usize::try_from(reply_bytes).unwrap_or(0);
+        let writes = thread::spawn(move || writer.write_all(&vec![b'r'; bytes]));
+        while let length @ 1.. = stream.read(&mut buffer)? {
+            connection.received += length as u64;
+        }
+        connection.sent += reply_bytes;
+        return writes.join().unwrap_or(Ok(()));
+    }
     let reply = loop {
         match exchange {
             Exchange::Counted { request_bytes, reply_bytes } if connection.received >= request_bytes => {
