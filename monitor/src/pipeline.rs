@@ -21,10 +21,11 @@ use crate::{
         Record, RecordBuilder, WallClock,
         input::{FlowMoment, Subject},
     },
-    event::{BootTime, Event, Flow, FlowKey, ReportReason},
+    event::{BootTime, Capture, Event, Flow, FlowKey, ReportReason},
     executables::Executables,
+    names::{self, Asker, FlowNames, NameLosses, Names, Proxied},
     ownership::OwnerLookup,
-    policy::{self, ContactKey, Decision, Lists, Observation, Tracker},
+    policy::{self, ContactKey, Decision, Lists, Match, Observation, Tracker},
     process::Table as ProcessTable,
     units::Duration,
 };
@@ -89,6 +90,7 @@ pub struct Pipeline {
     config: Config,
     processes: ProcessTable,
     executables: Option<Executables>,
+    names: Names,
     ownership: Box<dyn OwnerLookup>,
     lists: Lists,
     tracker: Tracker<Arc<Context>>,
@@ -133,6 +135,7 @@ impl Pipeline {
             config,
             processes,
             executables: None,
+            names: Names::new(&names::Config::default()),
             ownership,
             lists,
             tracker: Tracker::new(policy),
@@ -156,6 +159,13 @@ impl Pipeline {
         self
     }
 
+    /// Bounds what is remembered of names by the configuration, not by the defaults.
+    #[must_use]
+    pub fn with_names(mut self, names: Names) -> Self {
+        self.names = names;
+        self
+    }
+
     /// Takes one event in.
     pub fn handle(&mut self, event: Event, table: &mut impl FlowTable, outputs: &mut Vec<Arc<Record>>) {
         match event {
@@ -170,8 +180,7 @@ impl Pipeline {
             Event::Fork(fork) => self.processes.fork(&fork),
             Event::Exit { process, at } => self.processes.exit(process, at),
             Event::CgroupCreated(created) => self.processes.cgroup_created(&created),
-            // The names stage takes it in.
-            Event::Capture(_) => {}
+            Event::Capture(capture) => self.learn(&capture, outputs),
         }
     }
 
@@ -305,6 +314,12 @@ impl Pipeline {
         &self.processes
     }
 
+    /// Names that could not be kept, since the start.
+    #[must_use]
+    pub fn name_losses(&self) -> NameLosses {
+        self.names.losses()
+    }
+
     /// Reads the running processes again, after events about processes were lost.
     pub fn reseed_processes(&mut self) {
         if let Err(error) = self.processes.seed() {
@@ -369,6 +384,16 @@ impl Pipeline {
         }
     }
 
+    /// Takes names in. They belong to the flow from its beginning, so a flow that was told of already is described anew.
+    fn learn(&mut self, capture: &Capture, outputs: &mut Vec<Arc<Record>>) {
+        if !self.names.take_in(capture).of_flow {
+            return;
+        }
+        let Some(flow) = self.live.get_mut(&capture.key).map(|live| live.flow.clone()) else { return };
+        let details = self.describe_live(&flow);
+        self.observe(&flow, &details, outputs);
+    }
+
     /// Describes a flow that is new, or whose sender or address changed, and keeps it.
     fn describe_live(&mut self, flow: &Flow) -> Arc<Details> {
         let details = self.describe(flow);
@@ -391,7 +416,7 @@ impl Pipeline {
         details
     }
 
-    /// Who sent it, who owns the address, which lists it hits.
+    /// Who sent it, who owns the address, what it was called, which lists it hits.
     fn describe(&mut self, flow: &Flow) -> Arc<Details> {
         let connector = flow.connector.as_ref().map(|identity| self.processes.resolve(identity));
         let actor = match &flow.sender {
@@ -405,6 +430,15 @@ impl Pipeline {
             let owner = self.ownership.lookup(translated.ip());
             matches.extend(self.lists.match_address(translated.ip(), &owner));
         }
+        let names = self.names_of(flow);
+        let target = names.proxied.as_ref().and_then(Proxied::address);
+        let target_owner = target.map(|target| self.ownership.lookup(target));
+        if let Some((target, owner)) = target.zip(target_owner.as_ref()) {
+            add_new(&mut matches, self.lists.match_address(target, owner));
+        }
+        for named in names.names.iter().filter(|named| named.is_decisive) {
+            add_new(&mut matches, self.lists.match_name(named.name.as_str()));
+        }
         let file = match (&mut self.executables, &actor) {
             (Some(executables), Some(actor)) if !matches.is_empty() => {
                 // At its first sight the flow's process was seen to run the file.
@@ -412,14 +446,29 @@ impl Pipeline {
             }
             _ => None,
         };
-        Arc::new(Details { actor, connector, file, owner, matches })
+        Arc::new(Details { actor, connector, file, owner, names, target_owner, matches })
+    }
+
+    fn names_of(&mut self, flow: &Flow) -> FlowNames {
+        let asker = Asker {
+            key: &flow.key,
+            processes: [&flow.sender, &flow.connector]
+                .map(|identity| identity.as_ref().map(|identity| identity.process)),
+            network_namespace_cookie: [&flow.sender, &flow.connector]
+                .into_iter()
+                .find_map(|identity| identity.as_ref()?.network_namespace_cookie),
+            at: flow.at,
+        };
+        self.names.of(&asker)
     }
 
     fn observe(&mut self, flow: &Flow, details: &Arc<Details>, outputs: &mut Vec<Arc<Record>>) {
         if details.matches.is_empty() || details.actor.as_ref().is_some_and(|actor| actor.is_own) {
             return;
         }
-        let Some(contact) = ContactKey::new(details.actor.as_deref(), &details.owner, &details.matches) else { return };
+        // Behind a proxy the owner that matters is that of the address the proxy was asked for, where one is known.
+        let owner = details.target_owner.as_ref().unwrap_or(&details.owner);
+        let Some(contact) = ContactKey::new(details.actor.as_deref(), owner, &details.matches) else { return };
         let context = Arc::new(Context { flow: flow.clone(), details: Arc::clone(details) });
         let observation = Observation::new(flow, contact, details.matches.clone(), context);
         for decision in self.tracker.observe(observation) {
@@ -453,6 +502,7 @@ impl Pipeline {
         }
         if let Some(live) = self.live.remove(key) {
             self.totals.ended_flows += 1;
+            self.names.forget(key);
             self.write(&live.flow, &live.details, FlowMoment::Ended, outputs);
         }
     }
@@ -508,8 +558,18 @@ impl Pipeline {
             file: details.file.as_deref(),
             owner: &details.owner,
             ownership_date: self.ownership.data_date(),
-            names: &[],
+            names: &details.names,
+            target_owner: details.target_owner.as_ref(),
             matches: &details.matches,
+        }
+    }
+}
+
+/// Adds the matches that are not there yet: several names of a flow may hit one entry.
+fn add_new(matches: &mut Vec<Match>, more: Vec<Match>) {
+    for hit in more {
+        if !matches.contains(&hit) {
+            matches.push(hit);
         }
     }
 }

@@ -197,6 +197,8 @@ impl RecordBuilder {
             source: None,
             destination: None,
             network: None,
+            tls: None,
+            url: None,
             rule: None,
             container: None,
             orchestrator: None,

@@ -4,11 +4,12 @@ use std::{net::SocketAddr, sync::Arc};
 
 use super::{
     RecordBuilder, Timestamp, WallClock,
-    input::{Degradation, Host, Loss, LossStage, OUTPUT_QUEUE_FULL, Phase, RemoteName, Status, Subject},
+    input::{Degradation, Host, Loss, LossStage, OUTPUT_QUEUE_FULL, Phase, Status, Subject},
 };
 use crate::{
     event::{BootTime, FileId, Flow, FlowCounters, FlowFacts, FlowKey, Identity, ProcessKey, Protocol, ReportReason},
     executables::{FileFacts, Gap, Package, Sha256},
+    names::{FlowNames, Host as NamedHost, HostName, NameCaveat, Named, Proxied, ProxyProtocol, Scope, Source},
     ownership::{CountryCode, Owner},
     policy::{Cause, ContactKey, Decision, Increase, Level, ListHeader, Match, MatchKey, Relation, Severity, Totals},
     process::{Account, Ancestor, Container, Executable, Matching, PathQuality, Process},
@@ -28,7 +29,8 @@ pub(crate) struct Scene {
     pub(crate) connector: Option<Process>,
     pub(crate) file: Option<FileFacts>,
     pub(crate) owner: Owner,
-    pub(crate) names: Vec<RemoteName>,
+    pub(crate) names: FlowNames,
+    pub(crate) target_owner: Option<Owner>,
     pub(crate) matches: Vec<Match>,
 }
 
@@ -42,6 +44,7 @@ impl Scene {
             owner: &self.owner,
             ownership_date: jiff::civil::date(2026, 6, 17),
             names: &self.names,
+            target_owner: self.target_owner.as_ref(),
             matches: &self.matches,
         }
     }
@@ -110,11 +113,11 @@ pub(crate) fn chromium() -> Scene {
             as_country: CountryCode::new("CN"),
             registered_country: CountryCode::new("CN"),
         },
-        names: vec![RemoteName {
-            name: "cmpassport.com".into(),
-            source: "dns".into(),
-            seen_at: Some(BootTime(NOW_NS - 45_000_000)),
-        }],
+        names: FlowNames {
+            names: vec![named("cmpassport.com", Source::TlsSni, 1), named("cmpassport.com", Source::Dns, 45)],
+            ..FlowNames::default()
+        },
+        target_owner: None,
         matches: matches(),
     }
 }
@@ -139,6 +142,27 @@ pub(crate) fn everything() -> Scene {
     scene.flow.facts.identity_from_creation = true;
     scene.file = Some(FileFacts::new(Err(Gap::Pending), Err(Gap::NotPackaged)));
     scene.actor = Some(sender);
+    scene.names = FlowNames {
+        names: vec![
+            named("cmpassport.com", Source::ProxyConnect, 3),
+            Named { offers_ech: true, ..named("public.example", Source::TlsSni, 1) },
+            named("login.cmpassport.com", Source::HttpAbsolute, 1),
+            Named {
+                scope: Scope::NetworkNamespace,
+                ttl_s: Some(60),
+                asked: HostName::new(b"www.example.com"),
+                is_decisive: false,
+                ..named("edge.cdn.example", Source::DnsAlias, 5_000)
+            },
+        ],
+        proxied: Some(Proxied {
+            protocol: ProxyProtocol::HttpConnect,
+            host: NamedHost::Address([120, 232, 0, 9].into()),
+            port: Some(443),
+        }),
+        caveats: vec![NameCaveat::EchOffered],
+    };
+    scene.target_owner = Some(scene.owner.clone());
     scene
 }
 
@@ -155,7 +179,7 @@ pub(crate) fn unknown() -> Scene {
     scene.connector = None;
     scene.file = None;
     scene.owner = Owner { registered_country: CountryCode::new("CN"), ..Owner::default() };
-    scene.names.clear();
+    scene.names = FlowNames::default();
     scene.matches.truncate(1);
     scene
 }
@@ -235,6 +259,19 @@ pub(crate) fn status(phase: Phase) -> Status {
 /// The scenario's moment, `seconds` later.
 pub(crate) fn now(seconds: i128) -> Timestamp {
     Timestamp::from_unix_ns(CLOCK.at(BootTime(NOW_NS)).unix_ns() + seconds * 1_000_000_000)
+}
+
+fn named(name: &str, source: Source, age_ms: u64) -> Named {
+    Named {
+        name: HostName::new(name.as_bytes()).expect("a name"),
+        source,
+        scope: if source == Source::Dns { Scope::Process } else { Scope::Flow },
+        seen_at: BootTime(NOW_NS - age_ms * 1_000_000),
+        ttl_s: (source == Source::Dns).then_some(300),
+        asked: None,
+        offers_ech: false,
+        is_decisive: true,
+    }
 }
 
 fn chromium_process() -> Process {

@@ -61,7 +61,7 @@ impl HumanFormat {
         let mut line = vec![
             self.painted(DIM, &self.time(record)),
             self.painted(style, &format!("ALERT {word}")),
-            self.painted(BOLD, &sentence::actor(record)) + &remote(record),
+            self.painted(BOLD, &sentence::actor(record)) + &remote(record) + &sentence::proxied(record),
         ];
         line.extend(sentence::domain(record).map(|domain| self.painted(BOLD, &domain)));
         line.extend(sentence::owner(own));
@@ -86,6 +86,9 @@ impl HumanFormat {
             if let Some(first) = entries.first() {
                 self.quiet(&format!("{}{}", INDENT, list_line(first, &entries)), lines);
             }
+        }
+        if let Some(names) = sentence::names(record) {
+            self.quiet(&format!("{INDENT}names: {names}"), lines);
         }
         if let Some(owner) = &own.owner {
             self.quiet(&format!("{INDENT}ownership data of {}", owner.data_date), lines);

@@ -1,18 +1,12 @@
 //! What a record is made of, as the pipeline hands it over.
 
-use std::{borrow::Cow, sync::Arc};
+use std::borrow::Cow;
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Timestamp;
-use crate::{
-    event::{BootTime, Flow},
-    executables::FileFacts,
-    ownership::Owner,
-    policy::Match,
-    process::Process,
-};
+use crate::{event::Flow, executables::FileFacts, names::FlowNames, ownership::Owner, policy::Match, process::Process};
 
 /// A flow with all that is known about it.
 #[derive(Clone, Copy, Debug)]
@@ -29,21 +23,12 @@ pub struct Subject<'a> {
     pub owner: &'a Owner,
     /// Date of the ownership data.
     pub ownership_date: jiff::civil::Date,
-    /// What the remote address was called, best first.
-    pub names: &'a [RemoteName],
+    /// What the remote side was called.
+    pub names: &'a FlowNames,
+    /// Who owns the address that a proxy was asked for, where it was asked for one.
+    pub target_owner: Option<&'a Owner>,
     /// List entries that this flow hits; for an alert the decision's matches stand instead.
     pub matches: &'a [Match],
-}
-
-/// What a remote address was called, and how that became known.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RemoteName {
-    /// The name, lower case, without the final dot.
-    pub name: Arc<str>,
-    /// Where it was seen, as a stable token (`dns`, `tls_sni`, …).
-    pub source: Cow<'static, str>,
-    /// When it was seen; `None` where that is not known.
-    pub seen_at: Option<BootTime>,
 }
 
 /// Why a flow is written as a record.

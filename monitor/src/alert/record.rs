@@ -1,6 +1,7 @@
 //! The record: ECS field names, own fields under `egresswatch`. The doc comments are the published schema.
 
 mod flow;
+mod names;
 mod network;
 mod own;
 mod process;
@@ -10,7 +11,7 @@ use std::net::IpAddr;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-pub use self::{flow::*, network::*, own::*, process::*};
+pub use self::{flow::*, names::*, network::*, own::*, process::*};
 use super::Timestamp;
 
 /// Version of the Elastic Common Schema whose fields are used.
@@ -60,6 +61,12 @@ pub struct Record {
     /// The flow as a whole.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<Network>,
+    /// What was said in the clear to begin TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    /// What an HTTP/1 request asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<Url>,
     /// The list that decides the severity; every match is in `egresswatch.matches`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<Rule>,

@@ -4,12 +4,18 @@ use std::net::SocketAddr;
 
 use super::{
     input::Phase,
-    record::{Cause, Dataset, Direction, Endpoint, Level, LossFields, Outcome, Own, Record, StatusFields},
+    record::{
+        Cause, Dataset, Direction, Endpoint, Level, LossFields, NameFields, NameScope, Outcome, Own, Record,
+        StatusFields,
+    },
     text::{humane_bytes, humane_duration, printable},
 };
 
 /// Who acted, where no hook could tell.
 const UNKNOWN_PROCESS: &str = "an unknown process";
+
+/// Names that a line for people shows; records hold them all.
+const NAMES: usize = 4;
 
 /// Fills in `message`, which needs the rest of the record.
 pub(super) fn finish(mut record: Record) -> Record {
@@ -143,9 +149,46 @@ pub(super) fn connections(count: u64) -> String {
     if count == 1 { "1 connection".to_owned() } else { format!("{count} connections") }
 }
 
-/// The name that the remote address was called, printable.
+/// What the remote side was called, printable: `example.com`, or `example.com (DNS answer of another process)` where
+/// nothing nearer is known.
 pub(super) fn domain(record: &Record) -> Option<String> {
-    record.remote().and_then(|remote| remote.domain.as_deref()).map(printable)
+    let name = record.egresswatch.names.first()?;
+    let whose = match name.scope {
+        NameScope::Flow | NameScope::Process => "",
+        NameScope::NetworkNamespace | NameScope::Host => " (DNS answer of another process)",
+    };
+    Some(printable(&name.name) + whose)
+}
+
+/// Names with where they were seen: `a.example by tls_sni, b.example by dns 3 s before`.
+pub(super) fn names(record: &Record) -> Option<String> {
+    let shown = |name: &NameFields| {
+        let ech = if name.ech { " (perhaps a public name: ECH offered)" } else { "" };
+        let age = match name.scope {
+            NameScope::Flow => String::new(),
+            _ => format!(" {} before", humane_duration(name.age_ms.saturating_mul(1_000_000))),
+        };
+        let whose = match name.scope {
+            NameScope::Flow | NameScope::Process => "",
+            NameScope::NetworkNamespace => " to another process",
+            NameScope::Host => " to a process elsewhere",
+        };
+        format!("{} by {}{whose}{age}{ech}", printable(&name.name), name.source)
+    };
+    let names: Vec<_> = record.egresswatch.names.iter().filter(|name| name.decisive).take(NAMES).map(shown).collect();
+    (!names.is_empty()).then(|| names.join(", "))
+}
+
+/// The real destination behind a proxy: ` for example.com:443`.
+pub(super) fn proxied(record: &Record) -> String {
+    let Some(proxied) = &record.egresswatch.proxied else { return String::new() };
+    let host = match (&proxied.domain, proxied.ip) {
+        (Some(domain), _) => printable(domain),
+        (None, Some(ip)) if ip.is_ipv6() => format!("[{ip}]"),
+        (None, ip) => ip.map(|ip| ip.to_string()).unwrap_or_default(),
+    };
+    let port = proxied.port.map_or_else(String::new, |port| format!(":{port}"));
+    format!(" asked as a proxy for {host}{port}")
 }
 
 fn alert(record: &Record) -> String {
@@ -188,6 +231,7 @@ fn target(record: &Record) -> String {
     if let Some(domain) = domain(record) {
         target.extend([" (", &domain, ")"]);
     }
+    target.push_str(&proxied(record));
     if let Some(owner) = owner(&record.egresswatch) {
         target.extend([", ", &owner]);
     }

@@ -16,7 +16,7 @@ pub use invalid::{Invalid, Problem};
 pub use reference::{default_toml, json_schema, reference_markdown};
 
 use crate::{
-    control, executables, kernel, pipeline,
+    control, executables, kernel, names, pipeline,
     policy::{self, List, ListError, Lists},
     process, sink,
 };
@@ -36,6 +36,8 @@ pub struct Config {
     pub process: process::Config,
     /// What is read of the executables of processes that reach listed owners.
     pub executables: executables::Config,
+    /// How much is remembered of names. `kernel.capture_names` switches them off.
+    pub names: names::Config,
     /// Which lists alert, and how often.
     pub policy: policy::Config,
     /// Where records go.

@@ -12,6 +12,7 @@ use crate::{
     executables::Executables,
     host,
     kernel::{Kernel, Prefixes, system::System},
+    names::Names,
     ownership,
     pipeline::Pipeline,
     policy::Lists,
@@ -82,6 +83,7 @@ pub(super) fn stages(
         Arc::clone(&records),
         host::wall_clock(),
     )
+    .with_names(Names::new(&config.names))
     .with_executables(executables, config.executables.wait);
     Ok(Stages {
         kernel,

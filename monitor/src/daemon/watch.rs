@@ -22,6 +22,7 @@ use crate::{
     event::{BootTime, Event, Flow, FlowKey, ReportReason},
     host,
     kernel::{Kernel, Losses, Ring},
+    names::NameLosses,
     pipeline::FlowTable,
 };
 
@@ -89,6 +90,7 @@ pub(super) struct Watch {
     progress_at: Instant,
     losses: Losses,
     losses_at: Timestamp,
+    name_losses: NameLosses,
     refused: u64,
     started_at: BootTime,
 }
@@ -107,6 +109,7 @@ impl Watch {
             progress_at: Instant::now(),
             losses: Losses::default(),
             losses_at: host::wall_clock().at(started_at),
+            name_losses: NameLosses::default(),
             refused: 0,
             started_at,
         }
@@ -302,6 +305,7 @@ impl Watch {
             self.ready.push(Arc::new(self.stages.records.loss(at, loss)));
         }
         self.losses = losses;
+        self.count_name_losses(at);
         self.losses_at = at;
         if must_reseed {
             self.stages.pipeline.reseed_processes();
@@ -313,6 +317,26 @@ impl Watch {
             let Stages { kernel, pipeline, .. } = &mut self.stages;
             pipeline.resync(flows, kernel, &mut self.ready);
         }
+    }
+
+    /// Turns names that could not be kept into records.
+    fn count_name_losses(&mut self, at: Timestamp) {
+        let losses = self.stages.pipeline.name_losses();
+        for ((reason, total), (_, before)) in losses.by_reason().into_iter().zip(self.name_losses.by_reason()) {
+            if total > before {
+                let loss = Loss {
+                    stage: LossStage::Pipeline,
+                    reason: reason.into(),
+                    count: total - before,
+                    total,
+                    since: self.losses_at,
+                    recoverable: false,
+                    output: None,
+                };
+                self.ready.push(Arc::new(self.stages.records.loss(at, loss)));
+            }
+        }
+        self.name_losses = losses;
     }
 
     fn live_flows(&self) -> Vec<String> {

@@ -8,6 +8,7 @@ use std::{
 use crate::{
     event::{BootTime, Flow, FlowKey},
     executables::FileFacts,
+    names::FlowNames,
     ownership::Owner,
     policy::Match,
     process::Process,
@@ -21,6 +22,10 @@ pub(super) struct Details {
     /// The actor's executable; only of a flow with matches.
     pub(super) file: Option<Arc<FileFacts>>,
     pub(super) owner: Owner,
+    /// What the remote side was called.
+    pub(super) names: FlowNames,
+    /// Who owns the address that a proxy was asked for.
+    pub(super) target_owner: Option<Owner>,
     pub(super) matches: Vec<Match>,
 }
 
@@ -127,6 +132,8 @@ mod tests {
                 connector: None,
                 file: None,
                 owner: Owner::default(),
+                names: FlowNames::default(),
+                target_owner: None,
                 matches: Vec::new(),
             }),
             is_read_planned: false,

@@ -7,13 +7,15 @@ use std::{
     thread,
 };
 
+use bytes::Bytes;
+
 use super::*;
 use crate::{
     alert::{
         input::Host,
         record::{Dataset, EventAction},
     },
-    event::{FlowCounters, FlowFacts, Identity, ProcessKey, Protocol},
+    event::{Direction, FlowCounters, FlowFacts, Identity, ProcessKey, Protocol},
     executables::{self, Executables, Gap},
     ownership::{CountryCode, Owner},
     process::{HostFacts, Roots},
@@ -156,6 +158,107 @@ fn a_flagged_flow_alerts_at_its_first_payload_and_is_written_at_its_end() {
     bench.report(report(FLAGGED, ReportReason::Closed, 3, 900));
     assert_eq!(bench.written(Dataset::Flow), [(EventAction::FlowEnded, 900)]);
     assert_eq!(bench.pipeline.totals(), Totals { flows: 1, ended_flows: 1, alerts: 1, ..Totals::default() });
+}
+
+/// The first bytes of the flow to `remote`, of a browser that asks for `host`.
+fn request(remote: [u8; 4], host: &str) -> Event {
+    capture(remote, &format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"))
+}
+
+fn capture(remote: [u8; 4], text: &str) -> Event {
+    let data = Bytes::copy_from_slice(text.as_bytes());
+    Event::Capture(Box::new(Capture {
+        key: report(remote, ReportReason::Attempt, 0, 0).key,
+        direction: Direction::Out,
+        process: None,
+        network_namespace_cookie: None,
+        tcp_sequence: 1,
+        payload_bytes: data.len() as u32,
+        data,
+        at: BootTime(2 * SECOND_NS),
+    }))
+}
+
+impl Bench {
+    /// The actions of the alerts with the keys that matched.
+    fn alerts(&self) -> Vec<(EventAction, Vec<String>)> {
+        let alerts = self.records.iter().filter(|record| record.event.dataset == Dataset::Alert);
+        let keys = |record: &Record| record.egresswatch.matches.iter().map(|entry| entry.key.value.clone()).collect();
+        alerts.map(|record| (record.event.action, keys(record))).collect()
+    }
+}
+
+#[test]
+fn a_flagged_name_at_an_unflagged_address_alerts_whenever_it_becomes_known() {
+    for name_is_known_before in [true, false] {
+        let mut bench = Bench::new();
+        bench.report(report(UNFLAGGED, ReportReason::Attempt, 1, 0));
+        if name_is_known_before {
+            bench.handle(request(UNFLAGGED, "api.deepseek.com"));
+        }
+        bench.report(report(UNFLAGGED, ReportReason::FirstPayload, 2, 517));
+        if !name_is_known_before {
+            assert_eq!(bench.alerts(), []);
+            bench.handle(request(UNFLAGGED, "api.deepseek.com"));
+        }
+        bench.report(report(UNFLAGGED, ReportReason::Closed, 3, 600));
+        bench.tick(100);
+        let alerts = bench.alerts();
+        let first = (EventAction::FirstContact, vec!["deepseek.com".to_owned()]);
+        assert_eq!(alerts.first(), Some(&first));
+        assert!(alerts.iter().skip(1).all(|(action, _)| *action == EventAction::Rollup), "{alerts:?}");
+        let record = bench.records.iter().find(|record| record.event.dataset == Dataset::Alert).unwrap();
+        assert_eq!(record.destination.as_ref().and_then(|end| end.domain.as_deref()), Some("api.deepseek.com"));
+        assert_eq!(record.url.as_ref().map(|url| url.domain.as_str()), Some("api.deepseek.com"));
+    }
+}
+
+#[test]
+fn a_flow_matched_by_address_and_by_name_is_one_contact() {
+    let mut bench = Bench::new();
+    bench.report(report(FLAGGED, ReportReason::Attempt, 1, 0));
+    bench.handle(request(FLAGGED, "api.deepseek.com"));
+    bench.report(report(FLAGGED, ReportReason::FirstPayload, 2, 517));
+    let alerts = bench.alerts();
+    assert_eq!(alerts.iter().map(|(action, _)| *action).collect::<Vec<_>>(), [EventAction::FirstContact]);
+    for key in ["AS9808", "deepseek.com"] {
+        assert!(alerts[0].1.iter().any(|found| found == key), "{key} in {alerts:?}");
+    }
+    // A name that comes later is told as what it adds, not as another first contact.
+    let mut bench = Bench::new();
+    bench.report(report(FLAGGED, ReportReason::FirstPayload, 2, 517));
+    bench.handle(request(FLAGGED, "api.deepseek.com"));
+    let actions: Vec<_> = bench.alerts().into_iter().map(|(action, _)| action).collect();
+    assert_eq!(actions, [EventAction::FirstContact, EventAction::NewMatch]);
+}
+
+#[test]
+fn the_destination_behind_a_proxy_is_what_counts() {
+    let mut bench = Bench::new();
+    bench.report(report(UNFLAGGED, ReportReason::Attempt, 1, 0));
+    bench.handle(capture(UNFLAGGED, "CONNECT 120.232.0.1:443 HTTP/1.1\r\n\r\n"));
+    bench.report(report(UNFLAGGED, ReportReason::FirstPayload, 2, 517));
+    let record = bench.records.iter().find(|record| record.event.dataset == Dataset::Alert).unwrap();
+    assert!(record.egresswatch.matches.iter().any(|entry| entry.key.value == "AS9808"));
+    let proxied = record.egresswatch.proxied.as_ref().unwrap();
+    assert_eq!(proxied.ip, Some(FLAGGED.into()));
+    assert_eq!(proxied.owner.as_ref().and_then(|owner| owner.asn), Some(9808));
+}
+
+#[test]
+fn names_end_with_their_flow() {
+    let mut bench = Bench::new();
+    bench.handle(request(UNFLAGGED, "a.example"));
+    bench.report(report(UNFLAGGED, ReportReason::FirstPayload, 2, 517));
+    bench.report(report(UNFLAGGED, ReportReason::Closed, 3, 517));
+    let mut again = report(UNFLAGGED, ReportReason::FirstPayload, 12, 10);
+    again.first_at = BootTime(11 * SECOND_NS);
+    bench.report(again.clone());
+    again.reason = ReportReason::Closed;
+    again.at = BootTime(13 * SECOND_NS);
+    bench.report(again);
+    let names: Vec<_> = bench.records.iter().map(|record| record.egresswatch.names.len()).collect();
+    assert_eq!(names, [1, 0]);
 }
 
 #[test]

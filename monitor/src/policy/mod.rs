@@ -5,7 +5,6 @@ mod contact;
 mod history;
 mod list;
 mod lists;
-mod recent;
 mod tracker;
 mod value;
 

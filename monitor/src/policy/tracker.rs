@@ -15,9 +15,11 @@ use std::collections::{BTreeMap, VecDeque};
 use super::{
     Config, ContactKey, Decision, Level, Observation, RollupSchedule,
     history::{History, Progress},
+};
+use crate::{
+    event::{BootTime, FlowKey},
     recent::Recent,
 };
-use crate::event::{BootTime, FlowKey};
 
 /// How long a closed flow is remembered, so that a report that was overtaken by the last one is not taken for a new flow.
 const LINGER_NS: u64 = 10_000_000_000;

@@ -10,6 +10,7 @@ mod attribution;
 mod claim;
 mod lifecycle;
 mod load;
+mod names;
 mod policy;
 mod sockets;
 mod support;
@@ -99,6 +100,7 @@ fn cases() -> impl Iterator<Item = Case> {
         policy::CASES,
         tools::CASES,
         load::CASES,
+        names::CASES,
         lifecycle::CASES,
     ];
     families.into_iter().flatten().copied()

@@ -5,18 +5,20 @@ use std::path::Path;
 use crate::{
     alert::{
         WallClock, community_id, input,
-        input::{RemoteName, Subject},
+        input::Subject,
         record::{
             Account, AutonomousSystem, Boot, Connector, Container, Direction, DirectionFields, Endpoint,
             ExecutableQuality, FlowCaveat, FlowFact, FlowFields, FlowReport, Geo, Hash, Host, KeyFields, KeyKind,
             ListMatch, NameFields, Nat, Network, NetworkType, OperatingSystem, Orchestrator, OrchestratorResource,
-            Organization, Outcome, OwnerFields, Package, Process, ProcessFields, Record, Related, Relative, Rule,
-            RuleCategory, Thread,
+            Organization, Outcome, OwnerFields, Package, Process, ProcessFields, ProxiedFields, Record, Related,
+            Relative, Rule, RuleCategory, Thread, Tls, TlsClient, Url,
         },
         text,
         time::Timestamp,
     },
     event::{Flow, FlowFacts, Protocol, ReportReason},
+    names::{Host as NamedHost, Named, Proxied, Source},
+    ownership::Owner,
     policy::{Match, MatchKey, Relation},
     process,
 };
@@ -42,14 +44,8 @@ pub(super) fn describe_flow(record: &mut Record, clock: WallClock, subject: &Sub
     record.destination = Some(destination);
 
     record.egresswatch.flow = Some(flow_fields(clock, subject));
-    record.egresswatch.owner = Some(OwnerFields {
-        asn: subject.owner.asn,
-        organisation: subject.owner.organisation.as_deref().map(str::to_owned),
-        as_country: subject.owner.as_country.map(|country| country.to_string()),
-        registered_country: subject.owner.registered_country.map(|country| country.to_string()),
-        data_date: subject.ownership_date.to_string(),
-    });
-    record.egresswatch.names = subject.names.iter().map(|name| name_fields(name, flow)).collect();
+    record.egresswatch.owner = Some(owner_fields(subject.owner, subject));
+    describe_names(record, clock, subject);
 
     describe_executable(record, subject);
     everything.hash = record.process.iter().filter_map(|process| Some(process.hash.as_ref()?.sha256.clone())).collect();
@@ -137,7 +133,7 @@ fn remote_endpoint(subject: &Subject<'_>) -> Endpoint {
     Endpoint {
         ip: Some(flow.remote_address().to_canonical()),
         port: port(flow.key.remote.port()),
-        domain: subject.names.first().map(|name| name.name.to_string()),
+        domain: subject.names.names.first().map(|named| named.name.to_string()),
         bytes: counted(flow, flow.counters.payload_in_bytes),
         packets: counted(flow, flow.counters.packets_in),
         autonomous_system: (owner.asn.is_some() || organization.is_some())
@@ -232,11 +228,50 @@ fn flow_fields(clock: WallClock, subject: &Subject<'_>) -> FlowFields {
     }
 }
 
-fn name_fields(name: &RemoteName, flow: &Flow) -> NameFields {
+fn owner_fields(owner: &Owner, subject: &Subject<'_>) -> OwnerFields {
+    OwnerFields {
+        asn: owner.asn,
+        organisation: owner.organisation.as_deref().map(str::to_owned),
+        as_country: owner.as_country.map(|country| country.to_string()),
+        registered_country: owner.registered_country.map(|country| country.to_string()),
+        data_date: subject.ownership_date.to_string(),
+    }
+}
+
+fn describe_names(record: &mut Record, clock: WallClock, subject: &Subject<'_>) {
+    let names = subject.names;
+    let said = |sources: &[Source]| {
+        let first = names.names.iter().find(|named| sources.contains(&named.source))?;
+        Some(first.name.to_string())
+    };
+    record.tls = said(&[Source::TlsSni, Source::QuicSni]).map(|server_name| Tls { client: TlsClient { server_name } });
+    record.url = said(&[Source::HttpHost, Source::HttpAbsolute]).map(|domain| Url { domain });
+    let own = &mut record.egresswatch;
+    own.names = names.names.iter().map(|named| name_fields(named, clock, subject.flow)).collect();
+    own.name_caveats = names.caveats.iter().map(|caveat| (*caveat).into()).collect();
+    own.proxied = names.proxied.as_ref().map(|proxied| ProxiedFields {
+        protocol: proxied.protocol.into(),
+        domain: match &proxied.host {
+            NamedHost::Name(name) => Some(name.to_string()),
+            NamedHost::Address(_) => None,
+        },
+        ip: proxied.address(),
+        port: proxied.port,
+        owner: subject.target_owner.map(|owner| owner_fields(owner, subject)),
+    });
+}
+
+fn name_fields(named: &Named, clock: WallClock, flow: &Flow) -> NameFields {
     NameFields {
-        name: name.name.to_string(),
-        source: name.source.clone().into_owned(),
-        age_ms: name.seen_at.map(|seen_at| flow.at.since_ns(seen_at) / 1_000_000),
+        name: named.name.to_string(),
+        source: named.source.as_token(),
+        scope: named.scope.into(),
+        seen_at: clock.at(named.seen_at),
+        age_ms: flow.at.since_ns(named.seen_at) / 1_000_000,
+        ttl: named.ttl_s,
+        asked: named.asked.as_ref().map(ToString::to_string),
+        ech: named.offers_ech,
+        decisive: named.is_decisive,
     }
 }
 
@@ -323,6 +358,7 @@ fn related(subject: &Subject<'_>, local: &Endpoint) -> Related {
     let flow = subject.flow;
     let mut ip: Vec<_> = local.ip.into_iter().chain([flow.remote_address().to_canonical()]).collect();
     ip.extend(flow.translated.map(|to| to.ip().to_canonical()));
+    ip.extend(subject.names.proxied.as_ref().and_then(Proxied::address));
     ip.dedup();
     let mut user: Vec<_> = [subject.actor, subject.connector]
         .into_iter()
@@ -330,7 +366,12 @@ fn related(subject: &Subject<'_>, local: &Endpoint) -> Related {
         .map(|process| process.user.name.clone().unwrap_or_else(|| process.user.id.to_string()))
         .collect();
     user.dedup();
-    let hosts = subject.names.iter().map(|name| name.name.to_string()).collect();
+    let mut hosts: Vec<String> = Vec::new();
+    for named in &subject.names.names {
+        if !hosts.iter().any(|host| *host == named.name.as_str()) {
+            hosts.push(named.name.to_string());
+        }
+    }
     Related { ip, hosts, hash: Vec::new(), user }
 }
 

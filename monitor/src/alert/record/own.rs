@@ -3,7 +3,7 @@
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 
-use super::{FlowFields, Relative, Timestamp};
+use super::{FlowFields, NameCaveat, NameFields, ProxiedFields, Relative, Timestamp};
 use crate::{
     alert::input::{LossStage, Phase},
     executables::Gap,
@@ -36,6 +36,12 @@ pub struct Own {
     /// What the remote address was called, best first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<NameFields>,
+    /// What hides names on this flow, so that more or other names may be true of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub name_caveats: Vec<NameCaveat>,
+    /// The real destination, where the remote side is a proxy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxied: Option<ProxiedFields>,
     /// Alert: what this executable exchanged with this owner since the first contact.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub totals: Option<TotalFields>,
@@ -188,18 +194,6 @@ pub struct OwnerFields {
     /// Date of the ownership data. Addresses change hands: judge old data with care.
     #[schemars(extend("format" = "date"))]
     pub data_date: String,
-}
-
-/// A name of the remote address.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct NameFields {
-    /// The name.
-    pub name: String,
-    /// Where it was seen.
-    pub source: String,
-    /// Milliseconds from the sight of the name to this record.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub age_ms: Option<u64>,
 }
 
 /// What an executable exchanged with an owner since the first contact, this flow included.

@@ -3,6 +3,7 @@
 use super::{alert, all_records, example};
 use crate::{
     alert::human::HumanFormat,
+    names::HostName,
     policy::{Cause, Level},
 };
 
@@ -42,8 +43,8 @@ fn names_cannot_write_to_the_terminal() {
         actor.name = "\u{1b}]0;owned\u{7}\n12:00:00  ALERT none".to_owned();
         actor.user.name = Some("ada\u{9b}31m\r".to_owned());
     }
-    if let Some(name) = scene.names.first_mut() {
-        name.name = "a\u{202e}moc.elpmaxe".into();
+    if let Some(named) = scene.names.names.first_mut() {
+        named.name = HostName::new("a\u{202e}moc.elpmaxe".as_bytes()).expect("a name");
     }
     scene.owner.organisation = Some("Org\u{8}\u{8}\u{8}Other".into());
     let text = lines(&HumanFormat::plain(), &alert(&scene, Cause::FirstContact, Level::Sent));

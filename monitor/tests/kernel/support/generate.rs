@@ -73,6 +73,10 @@ pub(crate) enum Traffic {
     HandOver(HandOver),
     /// The other program's part.
     Handed(Handed),
+    /// Say `pieces` on one TCP connection, each in a segment of its own, and hold it until standard input ends.
+    Say { to: SocketAddr, pieces: Vec<Vec<u8>> },
+    /// Begin a QUIC connection to a server that never answers.
+    Quic { to: SocketAddr, name: String },
     /// Another program does the same, `times` times, `parallel` at once.
     Swarm { programs: Vec<PathBuf>, times: usize, parallel: usize, traffic: Box<Traffic> },
 }
@@ -174,6 +178,15 @@ fn make(traffic: &Traffic) -> Result<()> {
             udp_socket(to.is_ipv4())?.connect(to)?;
             tell(&Facts::default())
         }
+        Traffic::Say { to, pieces } => {
+            let mut stream = connect(*to)?;
+            for piece in pieces {
+                stream.write_all(piece)?;
+            }
+            tell(&Facts::default())?;
+            wait()
+        }
+        Traffic::Quic { to, name } => super::quic::begin(*to, name),
         Traffic::Echo { to, socket, requests, send } => echo(*to, *socket, *requests, *send),
         Traffic::Stream(stream) => stream.make().and_then(|()| tell(&Facts::default())),
         Traffic::Datagrams(datagrams) => datagrams.make().and_then(|()| tell(&Facts::default())),
@@ -346,7 +359,7 @@ fn keep_over_exec(stream: &TcpStream) -> Result<i32> {
 }
 
 /// Tells the test what was done: from here on it may look for it.
-fn tell(facts: &Facts) -> Result<()> {
+pub(super) fn tell(facts: &Facts) -> Result<()> {
     let mut output = io::stdout().lock();
     writeln!(output, "{}", serde_json::to_string(facts)?)?;
     Ok(output.flush()?)

@@ -118,6 +118,13 @@ impl<'a> Launch<'a> {
         running.finish()
     }
 
+    /// Starts a program of this machine that runs until it is killed.
+    pub(crate) fn spawn(&self, command: Command) -> Result<Child> {
+        let mut command = self.prepare(command);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().with_context(|| format!("cannot start {}", command.get_program().display()))
+    }
+
     fn prepare(&self, mut command: Command) -> Command {
         command.stdin(Stdio::piped()).stderr(Stdio::piped());
         let namespace = self.network.as_fd().as_raw_fd();

@@ -49,6 +49,7 @@ enum Exchange {
     Counted { request_bytes: u64, reply_bytes: u64 },
     AtOnce { reply_bytes: u64 },
     Http,
+    Scripted(&'static [&'static [u8]]),
 }
 
 /// An answer to any HTTP request.
@@ -73,6 +74,12 @@ impl TcpServer {
     /// Serves HTTP requests without a body.
     pub(crate) fn http(network: &Network) -> Result<Self> {
         Self::serve(network, Exchange::Http, Protocol::Tcp)
+    }
+
+    /// Answers whatever it reads with the next of `answers`, and then with nothing. An answer before anything was read
+    /// is the first, unless it is empty.
+    pub(crate) fn scripted(network: &Network, answers: &'static [&'static [u8]]) -> Result<Self> {
+        Self::serve(network, Exchange::Scripted(answers), Protocol::Tcp)
     }
 
     fn serve(network: &Network, exchange: Exchange, protocol: Protocol) -> Result<Self> {
@@ -163,7 +170,13 @@ fn converse(stream: &mut TcpStream, exchange: Exchange, connection: &mut Connect
         connection.sent += reply_bytes;
         return writes.join().unwrap_or(Ok(()));
     }
+    let mut answers: &[&[u8]] = if let Exchange::Scripted(answers) = exchange { answers } else { &[] };
     let reply = loop {
+        if let Some((answer, rest)) = answers.split_first() {
+            stream.write_all(answer)?;
+            connection.sent += answer.len() as u64;
+            answers = rest;
+        }
         match exchange {
             Exchange::Counted { request_bytes, reply_bytes } if connection.received >= request_bytes => {
                 break vec![b'r'; usize::try_from(reply_bytes).unwrap_or(0)];
@@ -232,15 +245,28 @@ impl Drop for UdpServer {
     }
 }
 
-/// A socket at an address that the machine owns by its routes only: IPv6 asks for a free binding there.
-fn bound_udp(address: SocketAddr) -> Result<UdpSocket> {
-    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    let socket: OwnedFd = socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
-    setsockopt(&socket, sockopt::IpFreebind, &true).context("cannot bind freely")?;
+/// A listener at one address.
+pub(crate) fn bound_tcp(address: SocketAddr) -> Result<TcpListener> {
+    let socket = freely_bound(address, SockType::Stream)?;
+    listen(&socket, Backlog::MAXCONN)?;
+    Ok(TcpListener::from(socket))
+}
+
+/// A datagram socket at one address.
+pub(crate) fn bound_udp(address: SocketAddr) -> Result<UdpSocket> {
+    let socket = freely_bound(address, SockType::Datagram)?;
     // Room for a whole test's datagrams, beyond what an ordinary user may ask for.
     setsockopt(&socket, sockopt::RcvBufForce, &(16 << 20)).context("cannot enlarge the receive buffer")?;
-    bind(socket.as_raw_fd(), &SockaddrStorage::from(address)).with_context(|| format!("cannot serve {address}"))?;
     Ok(UdpSocket::from(socket))
+}
+
+/// A socket at an address that the machine owns by its routes only: IPv6 asks for a free binding there.
+fn freely_bound(address: SocketAddr, kind: SockType) -> Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let socket = socket(family, kind, SockFlag::SOCK_CLOEXEC, None)?;
+    setsockopt(&socket, sockopt::IpFreebind, &true).context("cannot bind freely")?;
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(address)).with_context(|| format!("cannot serve {address}"))?;
+    Ok(socket)
 }
 
 fn answer(socket: &UdpSocket, reply_bytes: Option<usize>) -> u64 {

@@ -8,7 +8,7 @@ use std::{
 
 /// A map of at most `capacity` entries. Keys are held twice, so they should be cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct Recent<K, V> {
+pub(crate) struct Recent<K, V> {
     capacity: NonZeroUsize,
     entries: HashMap<K, (u64, V)>,
     /// Keys by the time of their last use, in uses of this map.
@@ -17,32 +17,32 @@ pub(super) struct Recent<K, V> {
 }
 
 impl<K: Clone + Eq + Hash, V> Recent<K, V> {
-    pub(super) fn new(capacity: NonZeroUsize) -> Self {
+    pub(crate) fn new(capacity: NonZeroUsize) -> Self {
         Self { capacity, entries: HashMap::new(), order: BTreeMap::new(), uses: 0 }
     }
 
     /// Most entries that it may hold.
-    pub(super) fn capacity(&self) -> usize {
+    pub(crate) fn capacity(&self) -> usize {
         self.capacity.get()
     }
 
     /// Entries held now.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
     /// Looks without counting as a use.
-    pub(super) fn peek(&self, key: &K) -> Option<&V> {
+    pub(crate) fn peek(&self, key: &K) -> Option<&V> {
         self.entries.get(key).map(|(_, value)| value)
     }
 
     /// As [`Self::peek`], to change the value.
-    pub(super) fn peek_mut(&mut self, key: &K) -> Option<&mut V> {
+    pub(crate) fn peek_mut(&mut self, key: &K) -> Option<&mut V> {
         self.entries.get_mut(key).map(|(_, value)| value)
     }
 
     /// Makes the entry the most recently used.
-    pub(super) fn touch(&mut self, key: &K) {
+    pub(crate) fn touch(&mut self, key: &K) {
         if let Some((used, _)) = self.entries.get_mut(key)
             && let Some(key) = self.order.remove(used)
         {
@@ -53,21 +53,23 @@ impl<K: Clone + Eq + Hash, V> Recent<K, V> {
     }
 
     /// Inserts or replaces; returns the entry that had to go for it.
-    pub(super) fn insert(&mut self, key: K, value: V) -> Option<(K, V)> {
+    pub(crate) fn insert(&mut self, key: K, value: V) -> Option<(K, V)> {
         self.remove(&key);
-        let evicted = if self.entries.len() >= self.capacity.get() {
-            let oldest = self.order.first_key_value().map(|(_, key)| key.clone());
-            oldest.and_then(|oldest| self.remove(&oldest).map(|value| (oldest, value)))
-        } else {
-            None
-        };
+        let evicted = if self.entries.len() >= self.capacity.get() { self.pop_oldest() } else { None };
         self.uses += 1;
         self.order.insert(self.uses, key.clone());
         self.entries.insert(key, (self.uses, value));
         evicted
     }
 
-    pub(super) fn remove(&mut self, key: &K) -> Option<V> {
+    /// Takes out the entry that was used longest ago.
+    pub(crate) fn pop_oldest(&mut self) -> Option<(K, V)> {
+        let oldest = self.order.first_key_value().map(|(_, key)| key.clone())?;
+        self.remove(&oldest).map(|value| (oldest, value))
+    }
+
+    /// Removes an entry.
+    pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
         let (used, value) = self.entries.remove(key)?;
         self.order.remove(&used);
         Some(value)

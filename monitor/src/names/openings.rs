@@ -1,0 +1,199 @@
+//! The first bytes of flows, until the names in them are found: bounded in number and in bytes.
+
+use std::num::NonZeroUsize;
+
+use super::{
+    Proxied, Source, dns,
+    flow::Found,
+    fragments::Fragments,
+    opening::{self, Opening, Reading},
+    quic::Initials,
+};
+use crate::{
+    event::{Capture, Direction, FlowKey},
+    recent::Recent,
+    units::ByteSize,
+};
+
+/// Most bytes of one flow that are held: what the kernel side captures of a stream, and one packet beyond.
+const STREAM_BYTES: usize = 16 << 10;
+/// Where the first byte of a stream is put, so that pieces that overtook it find a place before it.
+const ORIGIN: u64 = 1 << 32;
+
+/// What a step taught of a flow: everything so far, not what is new.
+#[derive(Debug, Default)]
+pub(super) struct Step {
+    pub(super) found: Vec<Found>,
+    pub(super) proxied: Option<Proxied>,
+}
+
+impl Step {
+    pub(super) const fn is_empty(&self) -> bool {
+        self.found.is_empty() && self.proxied.is_none()
+    }
+}
+
+/// The first bytes of flows.
+pub(super) struct Openings {
+    streams: Recent<(FlowKey, Direction), Stream>,
+    limit_bytes: usize,
+    bytes: usize,
+    evicted: u64,
+}
+
+enum Stream {
+    Tcp(Tcp),
+    Quic(Initials),
+    /// All was read, or there is nothing to read.
+    Finished,
+}
+
+#[derive(Default)]
+struct Tcp {
+    /// Sequence number that stands at [`ORIGIN`].
+    origin: u32,
+    fragments: Fragments,
+    /// Where a packet was larger than what was captured of it: nothing comes after.
+    cut_at: Option<u64>,
+}
+
+impl Stream {
+    const fn bytes(&self) -> usize {
+        match self {
+            Self::Tcp(tcp) => tcp.fragments.bytes(),
+            Self::Quic(initials) => initials.bytes(),
+            Self::Finished => 0,
+        }
+    }
+}
+
+impl Openings {
+    pub(super) fn new(max_streams: NonZeroUsize, limit: ByteSize) -> Self {
+        let limit_bytes = usize::try_from(limit.bytes()).unwrap_or(usize::MAX);
+        Self { streams: Recent::new(max_streams), limit_bytes, bytes: 0, evicted: 0 }
+    }
+
+    /// Reads a segment that a client sent; `None` if there is nothing new to say.
+    pub(super) fn read_segment(&mut self, capture: &Capture) -> Option<Step> {
+        let mut stream = self.take(capture, || Stream::Tcp(Tcp { origin: capture.tcp_sequence, ..Tcp::default() }))?;
+        let mut step = None;
+        if let Stream::Tcp(tcp) = &mut stream {
+            let fits = tcp.add(capture);
+            let (prefix, is_cut) = tcp.prefix();
+            let Opening { found, proxied, wants_more } = opening::read(&prefix, is_cut || !fits);
+            step = Some(Step { found, proxied });
+            if !wants_more {
+                stream = Stream::Finished;
+            }
+        }
+        self.put(capture, stream);
+        step
+    }
+
+    /// Reads a datagram that a client sent.
+    pub(super) fn read_datagram(&mut self, capture: &Capture) -> Option<Step> {
+        let mut stream = self.take(capture, || Stream::Quic(Initials::default()))?;
+        let mut opening = Opening::default();
+        if let Stream::Quic(initials) = &mut stream {
+            match initials.read(&capture.data) {
+                Reading::Done(hello) => {
+                    opening.add_hello(hello, Source::QuicSni);
+                    stream = Stream::Finished;
+                }
+                Reading::More => {}
+                Reading::Other => stream = Stream::Finished,
+            }
+        }
+        self.put(capture, stream);
+        Some(Step { found: opening.found, proxied: None })
+    }
+
+    /// Reads a segment of a DNS server's answers.
+    pub(super) fn read_answers(&mut self, capture: &Capture) -> Vec<dns::Row> {
+        let stream = self.take(capture, || Stream::Tcp(Tcp { origin: capture.tcp_sequence, ..Tcp::default() }));
+        let Some(mut stream) = stream else { return Vec::new() };
+        let mut rows = Vec::new();
+        if let Stream::Tcp(tcp) = &mut stream {
+            let fits = tcp.add(capture);
+            let start = tcp.fragments.start().unwrap_or(ORIGIN);
+            let (prefix, is_cut) = tcp.prefix();
+            let (found, used_bytes) = dns::read_stream(&prefix);
+            rows = found;
+            tcp.fragments.consume(start + used_bytes as u64);
+            // Where the next message begins is unknown from here on.
+            if is_cut || !fits {
+                stream = Stream::Finished;
+            }
+        }
+        self.put(capture, stream);
+        rows
+    }
+
+    /// Forgets a flow that has ended.
+    pub(super) fn forget(&mut self, key: &FlowKey) {
+        for direction in [Direction::Out, Direction::In] {
+            if let Some(stream) = self.streams.remove(&(*key, direction)) {
+                self.bytes -= stream.bytes();
+            }
+        }
+    }
+
+    /// Flows that were given up before their name was found.
+    pub(super) const fn evicted(&self) -> u64 {
+        self.evicted
+    }
+
+    /// Captured bytes held.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Takes a flow's stream out; `None` if it is finished.
+    fn take(&mut self, capture: &Capture, new: impl FnOnce() -> Stream) -> Option<Stream> {
+        let key = (capture.key, capture.direction);
+        if matches!(self.streams.peek(&key), Some(Stream::Finished)) {
+            return None;
+        }
+        let stream = self.streams.remove(&key).unwrap_or_else(new);
+        self.bytes -= stream.bytes();
+        Some(stream)
+    }
+
+    fn put(&mut self, capture: &Capture, stream: Stream) {
+        self.bytes += stream.bytes();
+        if let Some((_, evicted)) = self.streams.insert((capture.key, capture.direction), stream) {
+            self.give_up(&evicted);
+        }
+        while self.bytes > self.limit_bytes
+            && let Some((_, evicted)) = self.streams.pop_oldest()
+        {
+            self.give_up(&evicted);
+        }
+    }
+
+    fn give_up(&mut self, stream: &Stream) {
+        self.bytes -= stream.bytes();
+        self.evicted += u64::from(!matches!(stream, Stream::Finished));
+    }
+}
+
+impl Tcp {
+    /// Adds a segment; says whether there was room for it.
+    fn add(&mut self, capture: &Capture) -> bool {
+        let distance = capture.tcp_sequence.wrapping_sub(self.origin).cast_signed();
+        let offset = ORIGIN.saturating_add_signed(distance.into());
+        if (capture.data.len() as u64) < u64::from(capture.payload_bytes) {
+            let cut_at = offset + capture.data.len() as u64;
+            self.cut_at = Some(self.cut_at.map_or(cut_at, |known| known.min(cut_at)));
+        }
+        self.fragments.insert(offset, &capture.data, STREAM_BYTES)
+    }
+
+    /// The bytes from the start to the first gap, and whether nothing can fill that.
+    fn prefix(&self) -> (zeroize::Zeroizing<Vec<u8>>, bool) {
+        let start = self.fragments.start().unwrap_or(ORIGIN);
+        let prefix = self.fragments.prefix(start);
+        let end = start + prefix.len() as u64;
+        (prefix, self.cut_at.is_some_and(|cut_at| cut_at <= end))
+    }
+}
