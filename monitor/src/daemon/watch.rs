@@ -123,6 +123,7 @@ impl Watch {
     ) -> std::io::Result<Ended> {
         let flagged = self.stages.kernel.readiness(Ring::Flagged)?;
         let ordinary = self.stages.kernel.readiness(Ring::Flow)?;
+        let captures = self.stages.kernel.readiness(Ring::Capture)?;
         let mut flow_timer = ticker(FLOW_INTERVAL);
         let mut tick_timer = ticker(TICK);
         let mut sweep_timer = ticker(SWEEP);
@@ -145,6 +146,11 @@ impl Watch {
                 }
                 () = executables_read.notified() => self.tell_held(),
                 () = sleep_until(held_until.unwrap_or_else(Instant::now)), if held_until.is_some() => self.tell_held(),
+                // Payload waits for the flows that it explains, unless its ring fills up meanwhile.
+                guard = captures.readable() => {
+                    guard?.clear_ready();
+                    self.explain();
+                }
                 _ = sweep_timer.tick() => self.sweep(),
                 _ = clock_timer.tick() => self.stages.pipeline.set_clock(host::wall_clock()),
                 Some((request, answer)) = questions.recv() => {
@@ -213,6 +219,19 @@ impl Watch {
         let mut flows = std::mem::take(&mut self.events);
         let refused = &mut self.refused;
         let count = self.stages.kernel.read_ring(ring, BATCH, &mut flows, |error| refuse(refused, error));
+        self.explain();
+        let Stages { kernel, pipeline, .. } = &mut self.stages;
+        for event in latest_of_each(&mut flows) {
+            pipeline.handle(event, kernel, &mut self.ready);
+        }
+        self.events = flows;
+        // What was made has to be handed on before more is read.
+        let more = if ring == Ring::Flow { &mut self.more_flows } else { &mut self.more_flagged };
+        *more = count == BATCH;
+    }
+
+    /// Reads what explains flows: process events, then captured payload.
+    fn explain(&mut self) {
         let mut explanations = Vec::new();
         for ring in [Ring::Process, Ring::Capture] {
             for _ in 0..EXPLANATION_BATCHES {
@@ -227,13 +246,6 @@ impl Watch {
         for event in explanations {
             pipeline.handle(event, kernel, &mut self.ready);
         }
-        for event in latest_of_each(&mut flows) {
-            pipeline.handle(event, kernel, &mut self.ready);
-        }
-        self.events = flows;
-        // What was made has to be handed on before more is read.
-        let more = if ring == Ring::Flow { &mut self.more_flows } else { &mut self.more_flagged };
-        *more = count == BATCH;
     }
 
     /// Reads until both rings of flows are empty: at the end, or before the flow table is read.

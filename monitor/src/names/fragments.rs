@@ -47,6 +47,11 @@ impl Fragments {
         self.pieces.keys().next().copied()
     }
 
+    /// The first piece held.
+    pub(super) fn first(&self) -> &[u8] {
+        self.pieces.first_key_value().map_or(&[], |(_, piece)| piece)
+    }
+
     /// The bytes from `start` on up to the first gap.
     pub(super) fn prefix(&self, start: u64) -> Zeroizing<Vec<u8>> {
         let mut prefix = Zeroizing::new(Vec::new());

@@ -17,6 +17,8 @@ use crate::{
 
 /// Most bytes of one flow that are held: what the kernel side captures of a stream, and one packet beyond.
 const STREAM_BYTES: usize = 16 << 10;
+/// Longest word that begins a request of a text protocol.
+const COMMAND_BYTES: usize = 32;
 /// Where the first byte of a stream is put, so that pieces that overtook it find a place before it.
 const ORIGIN: u64 = 1 << 32;
 
@@ -63,6 +65,18 @@ impl Stream {
             Self::Tcp(tcp) => tcp.fragments.bytes(),
             Self::Quic(initials) => initials.bytes(),
             Self::Finished => 0,
+        }
+    }
+
+    /// Whether a name was likely to follow: what may be anything, such as a text without a space so far, is no loss.
+    fn promises_a_name(&self) -> bool {
+        match self {
+            Self::Quic(_) => true,
+            Self::Finished => false,
+            Self::Tcp(tcp) => match tcp.fragments.first() {
+                [0 | 4 | 5 | 0x16 | b'<', ..] => true,
+                text => text.iter().take(COMMAND_BYTES).any(u8::is_ascii_whitespace),
+            },
         }
     }
 }
@@ -173,7 +187,7 @@ impl Openings {
 
     fn give_up(&mut self, stream: &Stream) {
         self.bytes -= stream.bytes();
-        self.evicted += u64::from(!matches!(stream, Stream::Finished));
+        self.evicted += u64::from(stream.promises_a_name());
     }
 }
 
