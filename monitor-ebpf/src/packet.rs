@@ -135,7 +135,7 @@ fn flow_of<'a>(
     if let Some(flow) = translated(key, state, headers, direction) {
         return Some(flow);
     }
-    if !opens || is_kernels_own(state, headers) {
+    if !opens || is_kernels_own(state, headers) || is_farewell(state, headers) {
         return None;
     }
     let mut flags = 0;
@@ -159,6 +159,13 @@ fn flow_of<'a>(
 #[inline(always)]
 fn is_kernels_own(state: &SocketState, headers: &Headers) -> bool {
     state.identity.tgid == 0 && headers.protocol != PROTOCOL_TCP && headers.protocol != PROTOCOL_UDP
+}
+
+/// Whether nobody holds the socket any more: SCTP ends an association after its socket was closed, and a flow opened then
+/// would never end. TCP flushes what was sent before, and reports its end otherwise.
+#[inline(always)]
+fn is_farewell(state: &SocketState, headers: &Headers) -> bool {
+    state.flags & socket_flag::RELEASED != 0 && headers.protocol != PROTOCOL_TCP
 }
 
 /// The flow that the socket asked for, when the network sends its packets to another address (destination NAT).

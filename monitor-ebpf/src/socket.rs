@@ -44,6 +44,7 @@ pub(crate) fn created(ctx: &SockContext) {
 #[inline(always)]
 pub(crate) fn released(ctx: &SockContext) {
     let Some(state) = SOCKETS.get(ctx.sock) else { return };
+    state.flags |= socket_flag::RELEASED;
     if state.flow.socket_cookie == 0 || state.open_flows == 0 {
         return;
     }

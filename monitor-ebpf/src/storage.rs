@@ -27,6 +27,8 @@ pub(crate) mod socket_flag {
     pub(crate) const CREATED_ONLY: u32 = 1 << 0;
     /// The socket-operations program reports the end.
     pub(crate) const END_BY_STATE: u32 = 1 << 1;
+    /// The last descriptor was closed: what the kernel still sends on it says goodbye.
+    pub(crate) const RELEASED: u32 = 1 << 2;
 }
 
 /// The state of `sk`, made if there is none. A copy of the listener's is turned into the socket's own first.

@@ -79,6 +79,9 @@ fn sctp(rung: Rung) -> Result<()> {
     }
     ensure!(matches!(sight("sctp", rung)?, Sight::Partly(_)), "the table claims more than this test shows");
     let network = Network::new()?;
+    for address in REMOTES {
+        network.add_address(address.parse()?)?;
+    }
     let server = TcpServer::over(&network, Protocol::Sctp, BYTES.0, BYTES.1)?;
     for address in REMOTES {
         let to = SocketAddr::new(address.parse()?, server.port);

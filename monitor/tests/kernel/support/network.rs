@@ -61,6 +61,11 @@ impl Network {
         Ok(Self { namespace, next_port: AtomicU16::new(first_port()) })
     }
 
+    /// Gives the loopback interface an address, for protocols that answer from no other: TCP and UDP do not care.
+    pub(crate) fn add_address(&self, address: IpAddr) -> Result<()> {
+        self.inside(|| netlink::add_address(netlink::LOOPBACK, address))
+    }
+
     /// Adds an interface that is no loopback: one end of a virtual cable, whose other end nobody listens to. Returns its
     /// name.
     pub(crate) fn add_interface(&self) -> Result<&'static str> {

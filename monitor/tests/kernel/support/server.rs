@@ -4,7 +4,10 @@ use std::{
     io::{self, Read as _, Write as _},
     net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -12,9 +15,12 @@ use std::{
 use anyhow::{Context as _, Result};
 use nix::{
     libc,
-    sys::socket::{
-        AddressFamily, Backlog, MsgFlags, SockFlag, SockType, SockaddrStorage, bind, listen, recvfrom, sendto,
-        setsockopt, shutdown, socket, sockopt,
+    sys::{
+        socket::{
+            AddressFamily, Backlog, MsgFlags, SockFlag, SockType, SockaddrStorage, bind, listen, recvfrom, sendto,
+            setsockopt, shutdown, socket, sockopt,
+        },
+        time::{TimeVal, TimeValLike as _},
     },
 };
 
@@ -39,6 +45,7 @@ pub(crate) struct TcpServer {
     /// The port.
     pub(crate) port: u16,
     listener: Arc<TcpListener>,
+    closing: Arc<AtomicBool>,
     connections: Arc<Mutex<Vec<Connection>>>,
     workers: Vec<JoinHandle<()>>,
 }
@@ -87,14 +94,16 @@ impl TcpServer {
         let any = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port);
         let listener = network.inside(|| listener(any, protocol))?;
         let listener = Arc::new(listener);
+        let closing = Arc::default();
         let connections = Arc::default();
         let workers = (0..WORKERS)
             .map(|_| {
-                let (listener, connections) = (Arc::clone(&listener), Arc::clone(&connections));
-                thread::spawn(move || work(&listener, exchange, &connections))
+                let listener = Arc::clone(&listener);
+                let (closing, connections) = (Arc::clone(&closing), Arc::clone(&connections));
+                thread::spawn(move || work(&listener, exchange, &closing, &connections))
             })
             .collect();
-        Ok(Self { port, listener, connections, workers })
+        Ok(Self { port, listener, closing, connections, workers })
     }
 
     /// Closes the port and returns every connection, in the order of their ends.
@@ -104,7 +113,8 @@ impl TcpServer {
     }
 
     fn close(&mut self) {
-        // Wakes every worker out of `accept`. The port may be closed already.
+        self.closing.store(true, Ordering::Relaxed);
+        // Wakes every worker out of `accept`, except with SCTP. The port may be closed already.
         let _ = shutdown(self.listener.as_raw_fd(), nix::sys::socket::Shutdown::Both);
         for worker in self.workers.drain(..) {
             // A worker that panicked has reported it on standard error.
@@ -142,13 +152,20 @@ fn listener(at: SocketAddr, protocol: Protocol) -> Result<TcpListener> {
     nix::errno::Errno::result(descriptor).with_context(|| format!("no socket for {protocol:?}"))?;
     // SAFETY: a fresh descriptor that nobody else owns.
     let socket = unsafe { OwnedFd::from_raw_fd(descriptor) };
+    // An SCTP listener that is shut down does not wake who waits in `accept`: look now and then whether to go on.
+    setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::milliseconds(200))?;
     bind(socket.as_raw_fd(), &SockaddrStorage::from(at))?;
     listen(&socket, Backlog::new(64)?)?;
     Ok(TcpListener::from(socket))
 }
 
-fn work(listener: &TcpListener, exchange: Exchange, connections: &Mutex<Vec<Connection>>) {
-    while let Ok((mut stream, client)) = listener.accept() {
+fn work(listener: &TcpListener, exchange: Exchange, closing: &AtomicBool, connections: &Mutex<Vec<Connection>>) {
+    loop {
+        let (mut stream, client) = match listener.accept() {
+            Ok(accepted) => accepted,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && !closing.load(Ordering::Relaxed) => continue,
+            Err(_) => return,
+        };
         let mut connection = Connection { client: canonical(client), received: 0, sent: 0 };
         // A client that breaks off is part of the test; what was counted until then stays.
         let _ = converse(&mut stream, exchange, &mut connection);

@@ -18,7 +18,7 @@ use nix::{
     errno::Errno,
     libc,
     sys::{
-        socket::{SockaddrLike as _, SockaddrStorage},
+        socket::{SockaddrLike as _, SockaddrStorage, setsockopt, sockopt},
         time::{TimeVal, TimeValLike as _},
     },
 };
@@ -44,7 +44,9 @@ fn socket(family: i32, kind: i32, protocol: i32) -> Result<OwnedFd> {
     // SAFETY: a fresh descriptor that nobody else owns.
     let socket = unsafe { OwnedFd::from_raw_fd(descriptor) };
     let silence = TimeVal::seconds(i64::try_from(SILENCE_MAX.as_secs())?);
-    nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::ReceiveTimeout, &silence)?;
+    setsockopt(&socket, sockopt::ReceiveTimeout, &silence)?;
+    // Also how long a connect may take.
+    setsockopt(&socket, sockopt::SendTimeout, &silence)?;
     Ok(socket)
 }
 
