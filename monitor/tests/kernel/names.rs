@@ -172,7 +172,10 @@ fn content_network(rung: Rung) -> Result<()> {
         let alert = view.one("an alert", |record| record.is_alert() && record.remote() == Some(remote))?;
         ensure!(alert.text("/event/action") == Some("first_contact"), "{}", alert.pretty());
         ensure!(alert.text("/destination/domain") == Some(FLAGGED_NAME), "{}", alert.pretty());
-        let keys: Vec<_> = alert.objects("/egresswatch/matches").map(|entry| entry["key"]["value"].as_str()).collect();
+        let keys: Vec<_> = alert
+            .objects("/egresswatch/matches")
+            .map(|entry| entry.pointer("/key/value").and_then(serde_json::Value::as_str))
+            .collect();
         ensure!(!keys.is_empty() && keys.iter().all(|key| *key == Some("deepseek.com")), "{}", alert.pretty());
         // The owner of the address is who it is, and is not the one on the list.
         ensure!(alert.number("/destination/as/number") == Some(13_335), "{}", alert.pretty());

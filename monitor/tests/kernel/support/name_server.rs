@@ -50,14 +50,18 @@ impl NameServer {
         let asked = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
         let over_udp = {
             let (socket, zone, asked) = (Arc::clone(&socket), zone.clone(), Arc::clone(&asked));
-            thread::spawn(move || serve_udp(&socket, &zone, &asked[0]))
+            thread::spawn(move || {
+                let [udp_questions, _] = &*asked;
+                serve_udp(&socket, &zone, udp_questions);
+            })
         };
         let over_tcp = {
             let (listener, zone, asked) = (Arc::clone(&listener), zone.clone(), Arc::clone(&asked));
             thread::spawn(move || {
+                let [_, tcp_questions] = &*asked;
                 while let Ok((stream, _)) = listener.accept() {
                     // A client that breaks off is its own affair.
-                    let _ = serve_tcp(stream, &zone, &asked[1]);
+                    let _ = serve_tcp(stream, &zone, tcp_questions);
                 }
             })
         };

@@ -178,9 +178,9 @@ fn converse(stream: &mut TcpStream, exchange: Exchange, connection: &mut Connect
     let mut buffer = vec![0_u8; 1 << 16];
     let mut request: Vec<u8> = Vec::new();
     if let Exchange::AtOnce { reply_bytes } = exchange {
-        let mut writer = stream.try_clone()?;
+        let mut outgoing = stream.try_clone()?;
         let bytes = usize::try_from(reply_bytes).unwrap_or(0);
-        let writes = thread::spawn(move || writer.write_all(&vec![b'r'; bytes]));
+        let writes = thread::spawn(move || outgoing.write_all(&vec![b'r'; bytes]));
         while let length @ 1.. = stream.read(&mut buffer)? {
             connection.received += length as u64;
         }

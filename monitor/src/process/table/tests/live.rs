@@ -1,6 +1,8 @@
 //! The real `/proc` of this machine.
 
 use std::process::{Child, Command};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::unistd::{getgid, getuid};
 
@@ -8,6 +10,20 @@ use super::*;
 
 /// A child that is ended with the test.
 struct Sleeper(Child);
+
+impl Sleeper {
+    /// Starts one and waits until the kernel shows its arguments: `spawn` returns when the program has replaced this one,
+    /// a moment before they are in place.
+    fn start() -> Self {
+        let child = Self(Command::new("sleep").arg("60").spawn().expect("sleep is installed"));
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while fs::read(format!("/proc/{}/cmdline", child.0.id())).expect("the child runs").is_empty() {
+            assert!(Instant::now() < deadline, "the child got no arguments within 10 s");
+            thread::yield_now();
+        }
+        child
+    }
+}
 
 impl Drop for Sleeper {
     fn drop(&mut self) {
@@ -18,7 +34,7 @@ impl Drop for Sleeper {
 
 #[test]
 fn a_child_of_this_test_is_described() {
-    let child = Sleeper(Command::new("sleep").arg("60").spawn().expect("sleep is installed"));
+    let child = Sleeper::start();
     let roots = Roots::default();
     let host = HostFacts::read(&roots).expect("facts");
     let own = host.own;

@@ -17,6 +17,7 @@ use super::{family_of, payload, set_option, socket};
 
 /// `count` packets with `size` bytes of payload each.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[expect(clippy::unsafe_derive_deserialize, reason = "no unsafe call depends on what the fields hold")]
 pub(crate) struct Packets {
     pub(crate) from: IpAddr,
     /// The port matters to packets that look like UDP only.

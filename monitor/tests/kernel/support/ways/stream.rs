@@ -134,9 +134,9 @@ impl Stream {
         let socket = socket.into();
         connect(&socket, self.to)?;
         let mut reader = TcpStream::from(socket);
-        let mut writer = reader.try_clone()?;
+        let mut outgoing = reader.try_clone()?;
         let bytes = payload(self.send);
-        let writes = thread::spawn(move || writer.write_all(&bytes));
+        let writes = thread::spawn(move || outgoing.write_all(&bytes));
         self.read_reply(&mut reader)?;
         Ok(writes.join().map_err(|_| anyhow::anyhow!("the writer panicked"))??)
     }

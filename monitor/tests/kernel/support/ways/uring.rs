@@ -21,7 +21,7 @@ const IDLE_MS: u32 = 200;
 
 /// A ring on one socket.
 pub(super) struct Ring {
-    ring: IoUring,
+    queues: IoUring,
     socket: OwnedFd,
     registered: bool,
 }
@@ -37,7 +37,7 @@ impl Ring {
         if polled {
             ring.submitter().register_files(&[socket.as_raw_fd()]).context("cannot register the socket")?;
         }
-        Ok(Self { ring, socket, registered: polled })
+        Ok(Self { queues: ring, socket, registered: polled })
     }
 
     fn connect(&mut self, to: SocketAddr) -> Result<()> {
@@ -95,9 +95,9 @@ impl Ring {
     /// Submits one entry and waits for its result.
     fn run(&mut self, entry: &squeue::Entry) -> Result<usize> {
         // SAFETY: what the entry points to outlives this call, which waits for the completion.
-        unsafe { self.ring.submission().push(entry) }?;
-        self.ring.submit_and_wait(1)?;
-        let completion = self.ring.completion().next().context("no completion")?;
+        unsafe { self.queues.submission().push(entry) }?;
+        self.queues.submit_and_wait(1)?;
+        let completion = self.queues.completion().next().context("no completion")?;
         let result = completion.result();
         ensure!(result >= 0, Errno::from_raw(-result));
         Ok(usize::try_from(result)?)
