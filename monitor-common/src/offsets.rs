@@ -21,6 +21,10 @@ pub struct Offsets {
     pub task_mm: u32,
     /// `task_struct.signal`, pointer.
     pub task_signal: u32,
+    /// `task_struct.cred`, pointer.
+    pub task_cred: u32,
+    /// `cred.euid`, u32.
+    pub cred_euid: u32,
     /// `signal_struct.live`, i32.
     pub signal_live: u32,
     /// `mm_struct.exe_file`, pointer.
@@ -77,6 +81,8 @@ impl Offsets {
         task_pid: UNKNOWN,
         task_mm: UNKNOWN,
         task_signal: UNKNOWN,
+        task_cred: UNKNOWN,
+        cred_euid: UNKNOWN,
         signal_live: UNKNOWN,
         mm_exe_file: UNKNOWN,
         mm_arg_start: UNKNOWN,
@@ -102,7 +108,7 @@ impl Offsets {
     };
 }
 
-const _: () = assert!(size_of::<Offsets>() == 29 * 4);
+const _: () = assert!(size_of::<Offsets>() == 31 * 4);
 
 // SAFETY: `repr(C)`, only integers of one width, any bit pattern is valid.
 #[cfg(feature = "user")]

@@ -14,9 +14,9 @@ pub const ARGUMENT_BYTES: usize = 256;
 /// Bytes kept of a cgroup's path.
 pub const CGROUP_PATH_BYTES: usize = 512;
 
-/// Bytes of payload that the sizes of a [`CaptureRecord`] hold: a lookup, a full segment, a large first
-/// message. Powers of two.
-pub const CAPTURE_SIZES: [usize; 3] = [512, 2_048, 4_096];
+/// Bytes of payload that the sizes of a [`CaptureRecord`] hold: a command, a usual first message, a full segment, a large
+/// first message. Powers of two: a burst of short flows costs the ring little more than it sent.
+pub const CAPTURE_SIZES: [usize; 4] = [128, 1_024, 2_048, 4_096];
 
 /// Values of [`Header::kind`].
 pub mod kind {
@@ -106,6 +106,9 @@ pub struct Header {
     pub boot_ns: u64,
 }
 
+/// What no user has (`INVALID_UID` in `include/linux/uidgid.h`).
+pub const UNKNOWN_USER: u32 = u32::MAX;
+
 /// Who: a process as it was when it acted. `tgid` 0 means unknown.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -128,8 +131,8 @@ pub struct Identity {
     pub uid: u32,
     /// Real group id in the initial user namespace.
     pub gid: u32,
-    /// Named padding.
-    pub padding: u32,
+    /// Effective user id in the initial user namespace; [`UNKNOWN_USER`] where the kernel's layout is not known.
+    pub effective_uid: u32,
     /// Task name.
     pub comm: [u8; COMM_BYTES],
 }
@@ -348,7 +351,8 @@ const _: () = {
     assert!(size_of::<ForkRecord>() == 40);
     assert!(size_of::<ExitRecord>() == 32);
     assert!(size_of::<CgroupRecord>() == 544);
-    assert!(size_of::<CaptureRecord<512>>() == 80 + 512);
+    assert!(size_of::<CaptureRecord<128>>() == 80 + 128);
+    assert!(size_of::<CaptureRecord<1_024>>() == 80 + 1_024);
     assert!(size_of::<CaptureRecord<2_048>>() == 80 + 2_048);
     assert!(size_of::<CaptureRecord<4_096>>() == 80 + 4_096);
 };

@@ -24,9 +24,10 @@ use crate::{
     setting,
 };
 
-const SMALL: usize = CAPTURE_SIZES[0];
-const MEDIUM: usize = CAPTURE_SIZES[1];
-const LARGE: usize = CAPTURE_SIZES[2];
+const TINY: usize = CAPTURE_SIZES[0];
+const SMALL: usize = CAPTURE_SIZES[1];
+const MEDIUM: usize = CAPTURE_SIZES[2];
+const LARGE: usize = CAPTURE_SIZES[3];
 /// Captures wait for the daemon to read flows, unless this much waits already.
 const WAKE_BYTES: u64 = 256 << 10;
 
@@ -64,7 +65,9 @@ pub(crate) fn seen(packet: &Accounted<'_>, key: &FlowKey, flow: &FlowState) {
         }
     }
     let who = if flow.sender.tgid == 0 { &flow.connector } else { &flow.sender };
-    if packet.payload_bytes as usize <= SMALL {
+    if packet.payload_bytes as usize <= TINY {
+        copy::<TINY>(packet, key, who);
+    } else if packet.payload_bytes as usize <= SMALL {
         copy::<SMALL>(packet, key, who);
     } else if packet.payload_bytes as usize <= MEDIUM {
         copy::<MEDIUM>(packet, key, who);

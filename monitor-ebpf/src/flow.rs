@@ -99,7 +99,7 @@ const NOBODY: Identity = Identity {
     tid: 0,
     uid: 0,
     gid: 0,
-    padding: 0,
+    effective_uid: 0,
     comm: [0; 16],
 };
 

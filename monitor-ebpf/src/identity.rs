@@ -4,7 +4,7 @@ use aya_ebpf::helpers::{
     bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
     generated::{bpf_get_current_cgroup_id, bpf_get_current_task},
 };
-use monitor_common::record::Identity;
+use monitor_common::record::{Identity, UNKNOWN_USER};
 
 use crate::{offset, read::field};
 
@@ -14,7 +14,7 @@ pub(crate) fn current_tgid() -> u32 {
     (bpf_get_current_pid_tgid() >> 32) as u32
 }
 
-/// Fills `identity` with the current process. Fields the kernel's layout does not give stay 0.
+/// Fills `identity` with the current process. Fields the kernel's layout does not give say so.
 #[inline(always)]
 pub(crate) fn read_current(identity: &mut Identity, network_namespace_cookie: u64) {
     let pid_tgid = bpf_get_current_pid_tgid();
@@ -25,6 +25,8 @@ pub(crate) fn read_current(identity: &mut Identity, network_namespace_cookie: u6
     identity.tid = pid_tgid as u32;
     identity.uid = uid_gid as u32;
     identity.gid = (uid_gid >> 32) as u32;
+    let credentials: u64 = field(task, offset!(task_cred)).unwrap_or(0);
+    identity.effective_uid = field(credentials, offset!(cred_euid)).unwrap_or(UNKNOWN_USER);
     // SAFETY: takes no arguments and has no preconditions.
     identity.cgroup_id = unsafe { bpf_get_current_cgroup_id() };
     identity.network_namespace_cookie = network_namespace_cookie;

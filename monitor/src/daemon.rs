@@ -83,7 +83,7 @@ pub enum Error {
 /// Runs until a signal asks it to stop, or until nobody reads standard output any more.
 pub fn run(config: &Config, options: &RunOptions) -> Result<(), Error> {
     let runtime = runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(1)
         .thread_name("egresswatch")
         .enable_all()
         .build()

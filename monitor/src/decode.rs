@@ -330,7 +330,7 @@ fn read_identity_record(buffer: &mut &[u8]) -> record::Identity {
         tid: buffer.get_u32_ne(),
         uid: buffer.get_u32_ne(),
         gid: buffer.get_u32_ne(),
-        padding: buffer.get_u32_ne(),
+        effective_uid: buffer.get_u32_ne(),
         comm: take(buffer),
     }
 }
@@ -346,6 +346,7 @@ fn identity_of(identity: &record::Identity) -> Identity {
         thread_id: identity.tid,
         user_id: identity.uid,
         group_id: identity.gid,
+        effective_user_id: (identity.effective_uid != record::UNKNOWN_USER).then_some(identity.effective_uid),
         cgroup_id: identity.cgroup_id,
         network_namespace_cookie: (cookie != 0).then_some(cookie),
         executable: (identity.executable_inode != 0)

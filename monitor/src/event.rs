@@ -78,6 +78,8 @@ pub struct Identity {
     pub user_id: u32,
     /// Real group id in the initial user namespace.
     pub group_id: u32,
+    /// Effective user id in the initial user namespace, where the kernel's layout is known.
+    pub effective_user_id: Option<u32>,
     /// Id of its cgroup in the unified hierarchy.
     pub cgroup_id: u64,
     /// Cookie of the network namespace, where the hook could tell.

@@ -15,6 +15,7 @@ pub mod event;
 pub mod executables;
 pub mod host;
 pub mod kernel;
+mod memory;
 pub mod names;
 pub mod ownership;
 pub mod pipeline;

@@ -128,6 +128,7 @@ pub(crate) fn everything() -> Scene {
     let mut sender = chromium_process();
     sender.key.pid = 4_300;
     sender.entity_id = "chromium-network-service".to_owned();
+    sender.effective_user = Some(Account { id: 0, name: Some("root".to_owned()) });
     sender.container = Some(Container {
         id: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08".to_owned(),
         runtime: Some("containerd".to_owned()),
@@ -304,6 +305,7 @@ fn chromium_process() -> Process {
             ancestor(1, "systemd-1", "systemd", None),
         ],
         user: Account { id: 1_000, name: Some("ada".to_owned()) },
+        effective_user: Some(Account { id: 1_000, name: Some("ada".to_owned()) }),
         group: Account { id: 1_000, name: Some("ada".to_owned()) },
         cgroup: Some("/user.slice/user-1000.slice/session-2.scope".to_owned()),
         unit: Some("session-2.scope".to_owned()),
@@ -319,6 +321,7 @@ fn identity(process: &Process) -> Identity {
         thread_id: process.thread_id,
         user_id: process.user.id,
         group_id: process.group.id,
+        effective_user_id: process.effective_user.as_ref().map(|user| user.id),
         cgroup_id: 4_711,
         network_namespace_cookie: Some(1),
         executable: process.executable.as_ref().and_then(|executable| executable.file),

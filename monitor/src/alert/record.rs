@@ -48,7 +48,7 @@ pub struct Record {
     pub package: Option<Package>,
     /// The process's real user.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub user: Option<Account>,
+    pub user: Option<User>,
     /// The process's real group.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<Account>,

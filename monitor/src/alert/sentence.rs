@@ -37,7 +37,7 @@ pub(super) fn finish(mut record: Record) -> Record {
 /// `chromium (pid 4242, user ada)`.
 pub(super) fn actor(record: &Record) -> String {
     let Some(process) = &record.process else { return UNKNOWN_PROCESS.to_owned() };
-    let user = process.user.as_ref().map_or_else(String::new, |user| {
+    let user = record.user.as_ref().map(|user| &user.real).map_or_else(String::new, |user| {
         format!(", user {}", user.name.as_deref().map_or_else(|| user.id.clone(), printable))
     });
     format!("{} (pid {}{user})", printable(&process.name), process.pid)

@@ -155,6 +155,54 @@ pub const ROWS: &[Row] = &[
     .on_rung(Rung::Base, Sight::Partly("bytes are exact from the first one seen; the process is unknown")),
     Row::new(Senders, "other_user", "a process of another user", &["another_user_is_named"]),
     Row::new(
+        Senders,
+        "setuid",
+        "a setuid program: its real and its effective user",
+        &["a_setuid_program_has_two_users"],
+    ),
+    Row::new(
+        Senders,
+        "script",
+        "a script: its interpreter is the executable, the script an argument",
+        &["a_script_is_told_with_its_interpreter"],
+    ),
+    Row::new(
+        Senders,
+        "changed_executable",
+        "an executable that was replaced or deleted while it runs: path and hash of the file that runs",
+        &["a_replaced_executable_is_the_one_that_runs", "a_deleted_executable_is_the_one_that_runs"],
+    ),
+    Row::new(
+        Senders,
+        "executable_in_memory",
+        "an executable without a name (memfd)",
+        &["an_executable_in_memory_is_hashed"],
+    ),
+    Row::new(
+        Senders,
+        "executable_on_overlay",
+        "an executable on an overlay file system",
+        &["an_executable_on_an_overlay_is_hashed", "an_executable_on_an_overlay_of_two_file_systems_is_hashed"],
+    ),
+    Row::new(
+        Senders,
+        "packaged_executable",
+        "a program of a package, which ends at once: its hash and its package",
+        &["a_program_of_a_package_names_it"],
+    ),
+    Row::new(
+        Places,
+        "mount_namespace",
+        "an executable whose path leads to another file on the host",
+        &["an_executable_of_another_mount_namespace_is_not_taken_for_the_hosts"],
+    ),
+    Row::new(
+        Places,
+        "runc",
+        "a container of runc: its id, and hash and package of its own files",
+        &["a_container_has_its_own_files_and_packages"],
+    ),
+    Row::new(
         Places,
         "container",
         "a process in a cgroup or container of its own",
@@ -189,7 +237,12 @@ pub const ROWS: &[Row] = &[
         &["taken_by_pidfd_getfd"],
     )
     .on_rung(Rung::Base, COUNTED_FOR_CONNECTOR),
-    Row::new(Senders, "renamed_thread", "a thread that gave itself the name of a kernel thread", &["renamed_thread"]),
+    Row::new(
+        Senders,
+        "renamed_thread",
+        "a thread that gave itself the name of a kernel thread",
+        &["renamed_thread", "a_thread_that_renamed_itself_does_not_rename_its_process"],
+    ),
     Row::new(Calls, "sendmsg", "`sendmsg` with several pieces, on TCP and UDP", &["tcp_sendmsg", "udp_sendmsg"]),
     Row::new(Calls, "sendmmsg", "`sendmmsg` and `recvmmsg`, on TCP and UDP", &["tcp_sendmmsg", "udp_sendmmsg"]),
     Row::new(Calls, "sendfile", "`sendfile`", &["tcp_sendfile"]),

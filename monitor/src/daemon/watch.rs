@@ -22,12 +22,15 @@ use crate::{
     event::{BootTime, Event, Flow, FlowKey, ReportReason},
     host,
     kernel::{Kernel, Losses, Ring},
+    memory,
     names::NameLosses,
     pipeline::FlowTable,
 };
 
 /// Ordinary reports wait at most this long: a wake-up for each would cost more than the report.
 const FLOW_INTERVAL: Duration = Duration::from_millis(100);
+/// The same after a look that found nothing. A ring that fills wakes the loop before that.
+const IDLE_INTERVAL: Duration = Duration::from_millis(500);
 /// An output that takes no ordinary record for this long is stuck: what waits for it is dropped and counted.
 const STUCK: Duration = Duration::from_secs(2);
 /// How long the outputs may take for what is left at the end.
@@ -38,10 +41,14 @@ const GATHER: Duration = Duration::from_millis(1);
 const TICK: Duration = Duration::from_millis(500);
 /// How often silent flows are looked for.
 const SWEEP: Duration = Duration::from_secs(5);
-/// How often the wall clock is compared with the boot clock.
+/// How often the wall clock is compared with the boot clock, and free memory is given back.
 const CLOCK: Duration = Duration::from_mins(1);
 /// Records read from a ring before the outputs and the other rings get their turn.
 const BATCH: usize = 4_096;
+/// Flows handled before what explains flows is read again: a batch takes long enough to fill the other rings.
+const SHARE: usize = 256;
+/// The same where the flow table is read whole: each share costs a look at the flows that ended last.
+const RESYNC_SHARE: usize = 2_048;
 /// Batches of process events and captures read before the flows that they explain: more than their rings hold.
 const EXPLANATION_BATCHES: usize = 64;
 
@@ -86,6 +93,8 @@ pub(super) struct Watch {
     more_flows: bool,
     /// The ring of flagged flows held more than was read.
     more_flagged: bool,
+    /// The last look into the rings found nothing.
+    is_idle: bool,
     /// When the outputs last took one of them.
     progress_at: Instant,
     losses: Losses,
@@ -106,6 +115,7 @@ impl Watch {
             backlog: VecDeque::new(),
             more_flows: false,
             more_flagged: false,
+            is_idle: false,
             progress_at: Instant::now(),
             losses: Losses::default(),
             losses_at: host::wall_clock().at(started_at),
@@ -124,11 +134,13 @@ impl Watch {
         let flagged = self.stages.kernel.readiness(Ring::Flagged)?;
         let ordinary = self.stages.kernel.readiness(Ring::Flow)?;
         let captures = self.stages.kernel.readiness(Ring::Capture)?;
+        let processes = self.stages.kernel.readiness(Ring::Process)?;
         let mut flow_timer = ticker(FLOW_INTERVAL);
         let mut tick_timer = ticker(TICK);
         let mut sweep_timer = ticker(SWEEP);
         let mut clock_timer = ticker(CLOCK);
         self.begin().await;
+        memory::give_back();
         let executables_read = Arc::clone(&self.stages.executables_read);
         loop {
             let held_until = self.held_until();
@@ -146,13 +158,20 @@ impl Watch {
                 }
                 () = executables_read.notified() => self.tell_held(),
                 () = sleep_until(held_until.unwrap_or_else(Instant::now)), if held_until.is_some() => self.tell_held(),
-                // Payload waits for the flows that it explains, unless its ring fills up meanwhile.
+                // What explains flows waits for them, unless its ring fills up meanwhile.
                 guard = captures.readable() => {
                     guard?.clear_ready();
                     self.explain();
                 }
+                guard = processes.readable() => {
+                    guard?.clear_ready();
+                    self.explain();
+                }
                 _ = sweep_timer.tick() => self.sweep(),
-                _ = clock_timer.tick() => self.stages.pipeline.set_clock(host::wall_clock()),
+                _ = clock_timer.tick() => {
+                    self.stages.pipeline.set_clock(host::wall_clock());
+                    memory::give_back();
+                }
                 Some((request, answer)) = questions.recv() => {
                     let Request::Flows = request;
                     // The client may have gone meanwhile.
@@ -165,7 +184,10 @@ impl Watch {
                     self.read(Ring::Flow);
                 }
                 () = std::future::ready(()), if self.more_flows && self.backlog.is_empty() => self.read(Ring::Flow),
-                _ = flow_timer.tick(), if self.backlog.is_empty() => self.read(Ring::Flow),
+                _ = flow_timer.tick(), if self.backlog.is_empty() => {
+                    self.read(Ring::Flow);
+                    flow_timer.reset_after(if self.is_idle { IDLE_INTERVAL } else { FLOW_INTERVAL });
+                }
             }
             self.deliver().await;
             if self.outputs.is_gone() {
@@ -219,9 +241,13 @@ impl Watch {
         let mut flows = std::mem::take(&mut self.events);
         let refused = &mut self.refused;
         let count = self.stages.kernel.read_ring(ring, BATCH, &mut flows, |error| refuse(refused, error));
-        self.explain();
-        let Stages { kernel, pipeline, .. } = &mut self.stages;
-        for event in latest_of_each(&mut flows) {
+        let explanations = self.explain();
+        self.is_idle = count + explanations == 0;
+        for (index, event) in latest_of_each(&mut flows).enumerate() {
+            if index > 0 && index % SHARE == 0 {
+                self.explain();
+            }
+            let Stages { kernel, pipeline, .. } = &mut self.stages;
             pipeline.handle(event, kernel, &mut self.ready);
         }
         self.events = flows;
@@ -230,8 +256,8 @@ impl Watch {
         *more = count == BATCH;
     }
 
-    /// Reads what explains flows: process events, then captured payload.
-    fn explain(&mut self) {
+    /// Reads what explains flows: process events, then captured payload. Says how much there was.
+    fn explain(&mut self) -> usize {
         let mut explanations = Vec::new();
         for ring in [Ring::Process, Ring::Capture] {
             for _ in 0..EXPLANATION_BATCHES {
@@ -242,10 +268,12 @@ impl Watch {
                 }
             }
         }
+        let count = explanations.len();
         let Stages { kernel, pipeline, .. } = &mut self.stages;
         for event in explanations {
             pipeline.handle(event, kernel, &mut self.ready);
         }
+        count
     }
 
     /// Reads until both rings of flows are empty: at the end, or before the flow table is read.
@@ -326,8 +354,13 @@ impl Watch {
             self.read_all();
             let now = host::boot_time();
             let flows: Vec<Flow> = self.stages.kernel.flows(now).collect();
-            let Stages { kernel, pipeline, .. } = &mut self.stages;
-            pipeline.resync(flows, kernel, &mut self.ready);
+            let mut flows = flows.into_iter().peekable();
+            while flows.peek().is_some() {
+                self.explain();
+                let share = flows.by_ref().take(RESYNC_SHARE).collect();
+                let Stages { kernel, pipeline, .. } = &mut self.stages;
+                pipeline.resync(share, kernel, &mut self.ready);
+            }
         }
     }
 

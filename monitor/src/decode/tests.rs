@@ -30,7 +30,7 @@ fn who(tgid: u32) -> record::Identity {
         tid: tgid + 1,
         uid: 1000,
         gid: 100,
-        padding: 0,
+        effective_uid: 0,
         comm,
     }
 }
@@ -176,7 +176,8 @@ fn capture_record<const N: usize>(captured_bytes: u16) -> record::CaptureRecord<
 #[test]
 fn a_capture_of_each_size_holds_as_many_bytes_as_it_says() {
     for (bytes, captured) in [
-        (bytes_of(&capture_record::<512>(7)), 7),
+        (bytes_of(&capture_record::<128>(7)), 7),
+        (bytes_of(&capture_record::<1_024>(1_000)), 1_000),
         (bytes_of(&capture_record::<2_048>(2_048)), 2_048),
         (bytes_of(&capture_record::<4_096>(4_000)), 4_000),
     ] {
@@ -187,10 +188,10 @@ fn a_capture_of_each_size_holds_as_many_bytes_as_it_says() {
         assert_eq!((capture.direction, capture.tcp_sequence, capture.payload_bytes), (Direction::Out, 99, 5_000));
         assert!(!format!("{capture:?}").contains("xx"), "the payload is not for logs");
     }
-    assert_eq!(decode(&bytes_of(&capture_record::<512>(513))), Err(DecodeError::Length { length: 513, capacity: 512 }),);
-    let mut odd = bytes_of(&capture_record::<512>(7));
+    assert_eq!(decode(&bytes_of(&capture_record::<128>(129))), Err(DecodeError::Length { length: 129, capacity: 128 }),);
+    let mut odd = bytes_of(&capture_record::<128>(7));
     odd[4..8].copy_from_slice(&600u32.to_ne_bytes());
-    assert_eq!(decode(&odd), Err(DecodeError::Size { kind: kind::CAPTURE, size: 600, need: 80 + 2_048 }));
+    assert_eq!(decode(&odd), Err(DecodeError::Size { kind: kind::CAPTURE, size: 600, need: 80 + 1_024 }));
 }
 
 proptest! {

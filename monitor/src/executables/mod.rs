@@ -60,7 +60,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             enabled: true,
-            wait: Duration::from_millis(50),
+            wait: Duration::from_millis(20),
             max_size: ByteSize::from_bytes(512 << 20),
             read_rate: ByteSize::from_bytes(128 << 20),
         }

@@ -20,8 +20,18 @@ use super::{
 
 /// Bytes read at once.
 const CHUNK_BYTES: usize = 128 << 10;
-/// The least urgent of the ordinary priorities (`setpriority(2)`).
-const LOWEST_PRIORITY: i32 = 19;
+/// A file of this size takes longer to hash than a package takes to be found.
+const LARGE_BYTES: u64 = 16 << 20;
+/// Urgency of the thread (`setpriority(2)`): a tenth of the share of an ordinary one. It is not the least urgent, because
+/// on a busy machine alerts would then go without what it reads.
+const LOW_PRIORITY: i32 = 10;
+
+/// What is done with a file.
+#[derive(Clone, Copy)]
+enum Step {
+    Hash,
+    Package,
+}
 
 /// Reads the files that are found, one after another.
 #[derive(Debug)]
@@ -36,10 +46,10 @@ impl Reader {
         Self { jobs, max_bytes: config.max_size.bytes(), bytes_per_second: config.read_rate.bytes().max(1) }
     }
 
-    /// Reads until [`super::Executables`] is dropped; `tell` is called after each fact. The calling thread gets the
-    /// lowest priority.
+    /// Reads until [`super::Executables`] is dropped; `tell` is called after each fact. The calling thread gets a
+    /// low priority.
     pub fn run(self, tell: impl Fn()) {
-        if let Err(error) = setpriority_process(None, LOWEST_PRIORITY) {
+        if let Err(error) = setpriority_process(None, LOW_PRIORITY) {
             tracing::debug!(%error, "executables are read at the usual priority");
         }
         let mut pace = Pace::new(self.bytes_per_second);
@@ -47,10 +57,19 @@ impl Reader {
             if !is_wanted(&facts) {
                 continue;
             }
-            // The database is small and mostly in memory, so its answer should not wait for a large file.
-            settle(&facts, |facts| facts.package.set(package_of(&found)).is_ok(), &tell);
-            let hash = self.hash(&found, &facts, &mut pace);
-            settle(&facts, |facts| facts.hash.set(hash).is_ok(), &tell);
+            // What is sooner done comes first, so that an alert that cannot wait for both has at least one.
+            let mut steps = [Step::Hash, Step::Package];
+            if found.stamp.size_bytes > LARGE_BYTES {
+                steps.reverse();
+            }
+            for step in steps {
+                // Nobody else sets them.
+                let _ = match step {
+                    Step::Hash => facts.hash.set(self.hash(&found, &facts, &mut pace)).is_ok(),
+                    Step::Package => facts.package.set(package_of(&found)).is_ok(),
+                };
+                tell();
+            }
         }
     }
 
@@ -68,12 +87,6 @@ impl Reader {
 /// Whether somebody beside the job itself holds the facts; nobody does when the monitor stops.
 fn is_wanted(facts: &Arc<FileFacts>) -> bool {
     Arc::strong_count(facts) > 1
-}
-
-fn settle(facts: &FileFacts, set: impl FnOnce(&FileFacts) -> bool, tell: &impl Fn()) {
-    if set(facts) {
-        tell();
-    }
 }
 
 fn package_of(found: &Found) -> Result<package::Package, Gap> {

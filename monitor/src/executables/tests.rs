@@ -113,6 +113,7 @@ fn process(pid: u32, path: &Path, file: FileId) -> Process {
         arguments_truncated: false,
         ancestors: vec![parent],
         user: Account { id: 0, name: None },
+        effective_user: None,
         group: Account { id: 0, name: None },
         cgroup: None,
         unit: None,

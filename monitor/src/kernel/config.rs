@@ -43,7 +43,8 @@ pub struct Config {
     #[serde(deserialize_with = "table_entries")]
     pub flagged_table_entries: u32,
     /// Size of the ring that carries reports of ordinary flows: a power of two from 64KiB to 1GiB. A full ring delays
-    /// reports, it loses no totals.
+    /// reports, it loses no totals. Each ring counts twice in the monitor's resident memory, because it is mapped twice
+    /// in a row.
     #[serde(deserialize_with = "ring_size")]
     #[schemars(with = "String")]
     pub flow_ring_size: ByteSize,
@@ -73,9 +74,9 @@ impl Default for Config {
             report_bytes: ByteSize::from_bytes(1 << 20),
             flow_table_entries: 1 << 16,
             flagged_table_entries: 1 << 14,
-            flow_ring_size: ByteSize::from_bytes(8 << 20),
+            flow_ring_size: ByteSize::from_bytes(2 << 20),
             flagged_ring_size: ByteSize::from_bytes(1 << 20),
-            process_ring_size: ByteSize::from_bytes(8 << 20),
+            process_ring_size: ByteSize::from_bytes(2 << 20),
             capture_names: true,
             capture_ring_size: ByteSize::from_bytes(2 << 20),
         }

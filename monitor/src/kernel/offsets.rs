@@ -19,6 +19,8 @@ pub fn of_kernel(btf: &Btf) -> Offsets {
         task_pid: field("task_struct", "pid"),
         task_mm: field("task_struct", "mm"),
         task_signal: field("task_struct", "signal"),
+        task_cred: field("task_struct", "cred"),
+        cred_euid: field("cred", "euid"),
         signal_live: field("signal_struct", "live"),
         mm_exe_file: field("mm_struct", "exe_file"),
         mm_arg_start: field("mm_struct", "arg_start"),

@@ -56,6 +56,7 @@ fn report(remote: [u8; 4], reason: ReportReason, at_seconds: u64, sent_bytes: u6
         thread_id: 4_000_000,
         user_id: 0,
         group_id: 0,
+        effective_user_id: None,
         cgroup_id: 1,
         network_namespace_cookie: None,
         executable: None,

@@ -147,6 +147,8 @@ pub struct Process {
     pub ancestors: Vec<Ancestor>,
     /// Real user.
     pub user: Account,
+    /// Effective user: another one than the real user in a setuid program. `None` where not known.
+    pub effective_user: Option<Account>,
     /// Real group.
     pub group: Account,
     /// Path in the unified hierarchy, where known.

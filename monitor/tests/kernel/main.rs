@@ -8,6 +8,7 @@
 
 mod attribution;
 mod claim;
+mod executables;
 mod lifecycle;
 mod load;
 mod names;
@@ -97,6 +98,7 @@ fn cases() -> impl Iterator<Item = Case> {
         ways::CASES,
         sockets::CASES,
         attribution::CASES,
+        executables::CASES,
         policy::CASES,
         tools::CASES,
         load::CASES,

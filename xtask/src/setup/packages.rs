@@ -29,6 +29,9 @@ const PACKAGES: &[Package] = &[
     Package { program: "nc", name: "netcat-openbsd", part: Part::Test },
     Package { program: "ping", name: "iputils-ping", part: Part::Test },
     Package { program: "chromium", name: "chromium", part: Part::Test },
+    // A container around such a client.
+    Package { program: "runc", name: "runc", part: Part::Test },
+    Package { program: "busybox", name: "busybox-static", part: Part::Test },
     // The network those clients see: namespaces, names and certificates.
     Package { program: "ip", name: "iproute2", part: Part::Test },
     Package { program: "nft", name: "nftables", part: Part::Test },

@@ -11,7 +11,7 @@ use crate::{
             ExecutableQuality, FlowCaveat, FlowFact, FlowFields, FlowReport, Geo, Hash, Host, KeyFields, KeyKind,
             ListMatch, NameFields, Nat, Network, NetworkType, OperatingSystem, Orchestrator, OrchestratorResource,
             Organization, Outcome, OwnerFields, Package, Process, ProcessFields, ProxiedFields, Record, Related,
-            Relative, Rule, RuleCategory, Thread, Tls, TlsClient, Url,
+            Relative, Rule, RuleCategory, Thread, Tls, TlsClient, Url, User,
         },
         text,
         time::Timestamp,
@@ -276,7 +276,8 @@ fn name_fields(named: &Named, clock: WallClock, flow: &Flow) -> NameFields {
 }
 
 fn describe_process(record: &mut Record, actor: &process::Process) {
-    let user = account(&actor.user);
+    let real = account(&actor.user);
+    let effective = actor.effective_user.as_ref().map(account).filter(|effective| *effective != real);
     let group = account(&actor.group);
     let mut ancestors = actor.ancestors.iter().map(relative);
     record.process = Some(Process {
@@ -290,7 +291,8 @@ fn describe_process(record: &mut Record, actor: &process::Process) {
         command_line: (!actor.arguments.is_empty()).then(|| text::command_line(&actor.arguments)),
         start: actor.start_wall_ns.map(Timestamp::from_unix_ns),
         thread: Some(Thread { id: actor.thread_id, name: Some(actor.comm.clone()).filter(|comm| !comm.is_empty()) }),
-        user: Some(user.clone()),
+        user: Some(effective.clone().unwrap_or_else(|| real.clone())),
+        real_user: effective.is_some().then(|| real.clone()),
         group: Some(group.clone()),
         parent: ancestors.next(),
     });
@@ -312,7 +314,7 @@ fn describe_process(record: &mut Record, actor: &process::Process) {
         unit: actor.unit.clone(),
         is_own: actor.is_own,
     });
-    record.user = Some(user);
+    record.user = Some(User { real, effective });
     record.group = Some(group);
     if let Some(container) = &actor.container {
         record.container = Some(Container { id: container.id.clone(), runtime: container.runtime.clone() });

@@ -35,9 +35,12 @@ pub struct Process {
     /// The thread that acted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub thread: Option<Thread>,
-    /// Real user.
+    /// Effective user; the real one where the effective one is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<Account>,
+    /// Real user, where it is another one, as in a setuid program.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub real_user: Option<Account>,
     /// Real group.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<Account>,
@@ -94,7 +97,18 @@ pub struct Relative {
     pub executable: Option<String>,
 }
 
-/// ECS `user.*` and `group.*`.
+/// ECS `user.*`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct User {
+    /// The real user.
+    #[serde(flatten)]
+    pub real: Account,
+    /// The effective user, where it is another one, as in a setuid program.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effective: Option<Account>,
+}
+
+/// ECS `group.*` and the users.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Account {
     /// Number in the initial user namespace.

@@ -1,7 +1,11 @@
 //! dpkg: `/var/lib/dpkg/info/<package>[:<architecture>].list` has the paths, `/var/lib/dpkg/status` the versions
 //! (`dpkg(1)`, section "Files"; `deb-control(5)` for the fields).
 
-use std::{os::fd::BorrowedFd, os::unix::ffi::OsStrExt as _, path::Path};
+use std::{
+    ffi::OsString,
+    os::{fd::BorrowedFd, unix::ffi::OsStrExt as _},
+    path::Path,
+};
 
 use super::{DATABASE_BYTES, Gap, PACKAGES, Package, text};
 use crate::executables::inside::{self, Directory, lines};
@@ -13,7 +17,12 @@ pub(super) fn find(root: BorrowedFd<'_>, path: &Path) -> Result<Package, Gap> {
     let before_merge = wanted
         .strip_prefix(b"/usr")
         .filter(|rest| [&b"/bin/"[..], b"/sbin/", b"/lib"].iter().any(|directory| rest.starts_with(directory)));
-    for name in &directory.names {
+    // Mostly the package is called much like the program. The others come after, because the list of paths of each
+    // package is a file of its own, and a host has a thousand of them.
+    let program = path.file_name().map(|name| name.as_bytes().to_ascii_lowercase()).unwrap_or_default();
+    let is_likely = |name: &OsString| name.as_bytes().windows(program.len().max(1)).any(|part| part == program);
+    let (likely, others): (Vec<_>, Vec<_>) = directory.names.iter().partition(|name| is_likely(name));
+    for name in likely.into_iter().chain(others) {
         let Some(package) = name.as_bytes().strip_suffix(b".list") else { continue };
         let Some(list) = directory.read(Path::new(name), DATABASE_BYTES) else { continue };
         if !lines(&list).any(|line| line == wanted || Some(line) == before_merge) {

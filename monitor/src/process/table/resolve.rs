@@ -68,6 +68,7 @@ impl Table {
         let process = &resolved.process;
         let same = process.thread_id == identity.thread_id
             && process.user.id == identity.user_id
+            && process.effective_user.as_ref().map(|user| user.id) == identity.effective_user_id
             && process.group.id == identity.group_id
             && process.comm == identity.comm
             && resolved.file == identity.executable
@@ -148,6 +149,7 @@ impl Table {
             arguments_truncated,
             ancestors: lineage.map(|lineage| lineage.ancestors()).unwrap_or_default(),
             user: self.accounts.user(identity.user_id),
+            effective_user: identity.effective_user_id.map(|id| self.accounts.user(id)),
             group: self.accounts.group(identity.group_id),
             cgroup: cgroup.map(|cgroup| cgroup.path.clone()),
             unit: cgroup.and_then(|cgroup| cgroup.unit.clone()),

@@ -116,6 +116,7 @@ fn identity(process: ProcessKey, executable: Option<FileId>) -> Identity {
         thread_id: process.pid,
         user_id: 1000,
         group_id: 50,
+        effective_user_id: None,
         cgroup_id: 0,
         network_namespace_cookie: None,
         executable,

@@ -51,6 +51,10 @@ pub(crate) enum Traffic {
     TcpFromChild { to: SocketAddr, by_parent: u64, by_child: u64, program: Option<PathBuf> },
     /// Send on a connection that this process inherited.
     SendOn { descriptor: i32, send: u64 },
+    /// On the test's cue, something else.
+    OnCue { then: Box<Traffic> },
+    /// Connect and send from a thread that has given itself a name, and keep the connection until standard input ends.
+    TcpFromThread { to: SocketAddr, send: u64, name: String },
     /// Do nothing until standard input ends.
     Wait,
     /// Connect to a port that refuses.
@@ -104,7 +108,12 @@ pub(crate) struct Facts {
 pub(crate) fn generate(argument: Option<&str>) -> ExitCode {
     let made = argument
         .context("no traffic is named")
-        .and_then(|text| serde_json::from_str::<Traffic>(text).context("this is no traffic"))
+        .and_then(|text| match text.strip_prefix('/') {
+            // The name of a script that this program interprets: its second line is the traffic.
+            Some(_) => Ok(std::fs::read_to_string(text)?.lines().nth(1).unwrap_or_default().to_owned()),
+            None => Ok(text.to_owned()),
+        })
+        .and_then(|text| serde_json::from_str::<Traffic>(&text).context("this is no traffic"))
         .and_then(|traffic| make(&traffic));
     match made {
         Ok(()) => ExitCode::SUCCESS,
@@ -153,6 +162,20 @@ fn make(traffic: &Traffic) -> Result<()> {
             // SAFETY: the parent left the descriptor open for this process and nobody else here uses it.
             let descriptor = unsafe { OwnedFd::from_raw_fd(*descriptor) };
             TcpStream::from(descriptor).write_all(&payload(*send)).context("cannot send on the inherited connection")
+        }
+        Traffic::OnCue { then } => {
+            tell(&Facts::default())?;
+            io::stdin().read_line(&mut String::new())?;
+            make(then)
+        }
+        Traffic::TcpFromThread { to, send, name } => {
+            let (to, send) = (*to, *send);
+            let thread = std::thread::Builder::new().name(name.clone()).spawn(move || converse(to, send, 0))?;
+            let stream = thread.join().map_err(|_| anyhow::anyhow!("the thread panicked"))??;
+            tell(&Facts::default())?;
+            wait()?;
+            drop(stream);
+            Ok(())
         }
         Traffic::Wait => {
             tell(&Facts::default())?;

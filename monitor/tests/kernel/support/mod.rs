@@ -19,7 +19,7 @@ pub(crate) use host::{Rung, is_emulated, is_root, patience};
 pub(crate) use monitor::{Monitor, Settings, View, loaded_programs, stop_shared, watch};
 pub(crate) use name_server::{NameServer, Zone};
 pub(crate) use network::{CABLE_IPV4, LOCAL_IPV4, LOCAL_IPV6, Network};
-pub(crate) use program::{Launch, Program, installed};
+pub(crate) use program::{Launch, Program, copy_generator, digest, installed};
 pub(crate) use record::Record;
 pub(crate) use server::{Connection, Protocol, TcpServer, UdpServer, bound_tcp, bound_udp};
 pub(crate) use ways::{DatagramWay, Datagrams, HandOver, PacketWay, Packets, Stream, StreamWay};

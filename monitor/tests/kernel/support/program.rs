@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
     os::{
         fd::{AsFd as _, AsRawFd as _, BorrowedFd},
         unix::{fs::PermissionsExt as _, process::CommandExt as _},
@@ -16,10 +16,12 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use nix::{
-    sched::{CloneFlags, setns},
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, setns, unshare},
     sys::signal::{Signal, kill},
     unistd::{Gid, Pid, Uid, setgid, setgroups, setuid},
 };
+use sha2::Digest as _;
 use tempfile::TempDir;
 
 use super::{Cgroup, Facts, Network, Traffic, generate::generator, is_emulated};
@@ -28,7 +30,7 @@ use super::{Cgroup, Facts, Network, Traffic, generate::generator, is_emulated};
 pub(crate) struct Program {
     /// Its path, without symbolic links.
     pub(crate) path: PathBuf,
-    _folder: TempDir,
+    _folder: Option<TempDir>,
 }
 
 impl Program {
@@ -38,8 +40,18 @@ impl Program {
         // Other users execute it too.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
         let path = folder.path().canonicalize()?.join(name);
-        fs::copy("/proc/self/exe", &path).context("cannot copy the test binary")?;
-        Ok(Self { path, _folder: folder })
+        copy_generator(&path)?;
+        Ok(Self { path, _folder: Some(folder) })
+    }
+
+    /// A copy that is there already.
+    pub(crate) fn at(path: PathBuf) -> Self {
+        Self { path, _folder: None }
+    }
+
+    /// SHA-256 of the file that is now under its path, in hexadecimal digits.
+    pub(crate) fn digest(&self) -> Result<String> {
+        digest(&self.path)
     }
 
     /// The path as records have it.
@@ -48,9 +60,24 @@ impl Program {
     }
 }
 
+/// Copies the test binary to `path`, with the path at its end, so that each copy has a content of its own.
+pub(crate) fn copy_generator(path: &Path) -> Result<()> {
+    fs::copy("/proc/self/exe", path).context("cannot copy the test binary")?;
+    let mut file = fs::File::options().append(true).open(path)?;
+    file.write_all(path.as_os_str().as_encoded_bytes()).context("cannot mark the copy")
+}
+
+/// SHA-256 of a file, in hexadecimal digits.
+pub(crate) fn digest(path: &Path) -> Result<String> {
+    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(format!("{:x}", sha2::Sha256::digest(bytes)))
+}
+
 /// How a program is started.
 pub(crate) struct Launch<'a> {
     network: &'a Network,
+    /// File and path of a bind mount.
+    bind: Option<(&'a Path, &'a Path)>,
     user: Option<u32>,
     cgroup: Option<&'a Cgroup>,
 }
@@ -73,7 +100,12 @@ pub(crate) struct Running {
 impl<'a> Launch<'a> {
     /// As root, in the cgroup of the tests, inside `network`.
     pub(crate) fn inside(network: &'a Network) -> Self {
-        Self { network, user: None, cgroup: None }
+        Self { network, bind: None, user: None, cgroup: None }
+    }
+
+    /// In a mount namespace of its own, in which `file` is what `path` leads to.
+    pub(crate) fn binding(self, file: &'a Path, path: &'a Path) -> Self {
+        Self { bind: Some((file, path)), ..self }
     }
 
     /// As another user, by number.
@@ -97,16 +129,23 @@ impl<'a> Launch<'a> {
         let output = running.child.stdout.take().context("the generator has no output")?;
         let (sender, receiver) = mpsc::channel();
         thread::spawn(move || {
-            let mut line = String::new();
-            let read = BufReader::new(output).read_line(&mut line);
+            let (mut output, mut line) = (BufReader::new(output), String::new());
+            let read = output.read_line(&mut line);
             // The test may have given up.
             let _ = sender.send(read.map(|_| line));
+            // What it says later must find a reader.
+            let _ = io::copy(&mut output, &mut io::sink());
         });
         let line = receiver.recv_timeout(deadline()).context("the generator hangs")??;
         if !line.is_empty() {
             running.facts = serde_json::from_str(&line).with_context(|| format!("the generator said {line}"))?;
         }
         Ok(running)
+    }
+
+    /// Starts a program of this machine, which ends when its standard input does.
+    pub(crate) fn start_command(&self, command: Command) -> Result<Running> {
+        Running::new(self.prepare(command).stdout(Stdio::null()))
     }
 
     /// Runs a program of this machine to its end; `input` is its standard input.
@@ -130,10 +169,16 @@ impl<'a> Launch<'a> {
         let namespace = self.network.as_fd().as_raw_fd();
         let cgroup = self.cgroup.map(|cgroup| cgroup.processes().as_raw_fd());
         let user = self.user;
+        let bind = self.bind.map(|(file, path)| (file.to_owned(), path.to_owned()));
         let enter = move || {
             // SAFETY: the parent keeps the descriptor open until the child runs its program.
             let namespace = unsafe { BorrowedFd::borrow_raw(namespace) };
             setns(namespace, CloneFlags::CLONE_NEWNET)?;
+            if let Some((file, path)) = &bind {
+                unshare(CloneFlags::CLONE_NEWNS)?;
+                mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
+                mount(Some(file), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+            }
             if let Some(cgroup) = cgroup {
                 // SAFETY: as above.
                 let cgroup = unsafe { BorrowedFd::borrow_raw(cgroup) };
@@ -153,6 +198,11 @@ impl<'a> Launch<'a> {
 }
 
 impl Running {
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     fn new(command: &mut Command) -> Result<Self> {
         let mut child = command.spawn().with_context(|| format!("cannot start {}", command.get_program().display()))?;
         let input = child.stdin.take();

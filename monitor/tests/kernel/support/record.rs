@@ -27,6 +27,11 @@ impl Record {
         self.0.pointer(pointer)?.as_u64()
     }
 
+    /// A yes-or-no field.
+    pub(crate) fn flag(&self, pointer: &str) -> Option<bool> {
+        self.0.pointer(pointer)?.as_bool()
+    }
+
     /// The texts of an array field; none if it is absent.
     pub(crate) fn texts(&self, pointer: &str) -> Vec<&str> {
         self.objects(pointer).filter_map(Value::as_str).collect()

@@ -45,6 +45,7 @@ fn a_child_of_this_test_is_described() {
     let identity = Identity {
         user_id: getuid().as_raw(),
         group_id: getgid().as_raw(),
+        effective_user_id: None,
         ..identity(key(child.0.id(), stat.start_ticks), Some(file(executable.ino())))
     };
 
