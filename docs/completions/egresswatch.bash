@@ -375,7 +375,7 @@ _egresswatch() {
                     return 0
                     ;;
                 --rung)
-                    COMPREPLY=($(compgen -W "auto base sender" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "auto base fexit sender" -- "${cur}"))
                     return 0
                     ;;
                 --log-format)

@@ -43,6 +43,7 @@ complete -c egresswatch -n "__fish_egresswatch_using_subcommand run" -s c -l con
 complete -c egresswatch -n "__fish_egresswatch_using_subcommand run" -s o -l output -d 'Append JSON Lines to FILE; on a terminal, lines for people go on' -r -F
 complete -c egresswatch -n "__fish_egresswatch_using_subcommand run" -l rung -d 'Which kernel programs to attach, whatever the configuration says' -r -f -a "auto\t'The best rung that this kernel has'
 base\t'Only the cgroup hooks: Linux 5.10 and later'
+fexit\t'The cgroup hooks and the exits of the send and receive functions: Linux 5.10 and later'
 sender\t'The cgroup hooks and the socket send and receive tracepoints: Linux 6.3 and later'"
 complete -c egresswatch -n "__fish_egresswatch_using_subcommand run" -l log-format -d 'Form of the diagnostics on standard error' -r -f -a "text\t'Lines for people'
 json\t'JSON Lines'"

@@ -85,6 +85,16 @@ pub fn report_is_due(
         || moved_bytes.saturating_sub(reported_bytes) >= settings.report_bytes
 }
 
+/// Changes of a flow's sender that are reported at once.
+const SENDER_CHANGES_AT_ONCE: u32 = 16;
+
+/// Whether a flow whose sender just changed for the `changes`-th time is due for a report.
+#[inline(always)]
+#[must_use]
+pub fn sender_report_is_due(changes: u32, now_ns: u64, reported_ns: u64, interval_ns: u64) -> bool {
+    changes <= SENDER_CHANGES_AT_ONCE || now_ns.saturating_sub(reported_ns) >= interval_ns
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -138,6 +148,14 @@ mod tests {
         assert_eq!(wire_bytes(1_500, 52, 1), 1_500);
         assert_eq!(wire_bytes(1_500, 52, 0), 1_500);
         assert_eq!(wire_bytes(64_052, 52, 44), 64_052 + 43 * 52);
+    }
+
+    #[test]
+    fn processes_that_take_turns_report_on_the_schedule_after_a_while() {
+        assert!(sender_report_is_due(1, 5, 5, 1_000));
+        assert!(sender_report_is_due(16, 5, 5, 1_000));
+        assert!(!sender_report_is_due(17, 1_004, 5, 1_000));
+        assert!(sender_report_is_due(17, 1_005, 5, 1_000));
     }
 
     proptest! {

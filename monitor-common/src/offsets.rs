@@ -69,6 +69,72 @@ pub struct Offsets {
     pub cgroup_root: u32,
     /// `cgroup_root.hierarchy_id`, i32.
     pub cgroup_root_hierarchy_id: u32,
+    /// `task_struct.comm`, 16 bytes.
+    pub task_comm: u32,
+    /// `task_struct.cgroups`, pointer to a `css_set`.
+    pub task_cgroups: u32,
+    /// `task_struct.self_exec_id`, u64.
+    pub task_self_exec_id: u32,
+    /// `cred.uid`, u32.
+    pub cred_uid: u32,
+    /// `cred.gid`, u32.
+    pub cred_gid: u32,
+    /// `css_set.dfl_cgrp`, pointer to a cgroup.
+    pub css_set_default_cgroup: u32,
+    /// `socket.sk`, pointer to a sock.
+    pub socket_sk: u32,
+    /// `socket_alloc.vfs_inode` less `socket_alloc.socket`: from a socket to its inode.
+    pub socket_inode: u32,
+    /// `sock.__sk_common.skc_state`, u8.
+    pub sock_state: u32,
+    /// `sock.sk_protocol`, u16.
+    pub sock_protocol: u32,
+    /// `sock.sk_type`, u16.
+    pub sock_type: u32,
+    /// `sock.__sk_common.skc_cookie`, u64.
+    pub sock_cookie: u32,
+    /// `sock.__sk_common.skc_daddr`, 4 bytes in network order.
+    pub sock_remote_ipv4: u32,
+    /// `sock.__sk_common.skc_v6_daddr`, 16 bytes.
+    pub sock_remote_ipv6: u32,
+    /// `sock.__sk_common.skc_dport`, u16 in network order.
+    pub sock_remote_port: u32,
+    /// `sock.__sk_common.skc_rcv_saddr`, 4 bytes in network order.
+    pub sock_local_ipv4: u32,
+    /// `sock.__sk_common.skc_v6_rcv_saddr`, 16 bytes.
+    pub sock_local_ipv6: u32,
+    /// `sock.__sk_common.skc_num`, u16 in host order.
+    pub sock_local_port: u32,
+    /// `sock.__sk_common.skc_net.net`, pointer to a `net`.
+    pub sock_namespace: u32,
+    /// `sock.sk_max_ack_backlog`, u32.
+    pub sock_backlog_max: u32,
+    /// `net.net_cookie`, u64.
+    pub namespace_cookie: u32,
+    /// `tcp_sock.snd_nxt`, u32.
+    pub tcp_sent_next: u32,
+    /// `tcp_sock.rcv_nxt`, u32.
+    pub tcp_received_next: u32,
+    /// `tcp_sock.bytes_sent`, u64, retransmissions included.
+    pub tcp_sent_bytes: u32,
+    /// `tcp_sock.bytes_retrans`, u64.
+    pub tcp_retransmitted_bytes: u32,
+    /// `tcp_sock.bytes_received`, u64.
+    pub tcp_received_bytes: u32,
+    /// `msghdr.msg_name`, pointer to a socket address in kernel memory.
+    pub message_address: u32,
+    /// `msghdr.msg_namelen`, i32.
+    pub message_address_bytes: u32,
+    /// `mptcp_sock.first`, pointer to the sock of the first subflow.
+    pub mptcp_first: u32,
+    /// `packet_sock.ifindex`, i32.
+    pub packet_interface: u32,
+    /// `packet_sock.num`, u16 in network order.
+    pub packet_ether_type: u32,
+    /// `packet_sock.prot_hook.dev`, pointer to a `net_device`.
+    pub packet_device: u32,
+    /// `net_device.name`, 16 bytes.
+    pub device_name: u32,
 }
 
 impl Offsets {
@@ -105,10 +171,43 @@ impl Offsets {
         kernfs_node_id: UNKNOWN,
         cgroup_root: UNKNOWN,
         cgroup_root_hierarchy_id: UNKNOWN,
+        task_comm: UNKNOWN,
+        task_cgroups: UNKNOWN,
+        task_self_exec_id: UNKNOWN,
+        cred_uid: UNKNOWN,
+        cred_gid: UNKNOWN,
+        css_set_default_cgroup: UNKNOWN,
+        socket_sk: UNKNOWN,
+        socket_inode: UNKNOWN,
+        sock_state: UNKNOWN,
+        sock_protocol: UNKNOWN,
+        sock_type: UNKNOWN,
+        sock_cookie: UNKNOWN,
+        sock_remote_ipv4: UNKNOWN,
+        sock_remote_ipv6: UNKNOWN,
+        sock_remote_port: UNKNOWN,
+        sock_local_ipv4: UNKNOWN,
+        sock_local_ipv6: UNKNOWN,
+        sock_local_port: UNKNOWN,
+        sock_namespace: UNKNOWN,
+        sock_backlog_max: UNKNOWN,
+        namespace_cookie: UNKNOWN,
+        tcp_sent_next: UNKNOWN,
+        tcp_received_next: UNKNOWN,
+        tcp_sent_bytes: UNKNOWN,
+        tcp_retransmitted_bytes: UNKNOWN,
+        tcp_received_bytes: UNKNOWN,
+        message_address: UNKNOWN,
+        message_address_bytes: UNKNOWN,
+        mptcp_first: UNKNOWN,
+        packet_interface: UNKNOWN,
+        packet_ether_type: UNKNOWN,
+        packet_device: UNKNOWN,
+        device_name: UNKNOWN,
     };
 }
 
-const _: () = assert!(size_of::<Offsets>() == 31 * 4);
+const _: () = assert!(size_of::<Offsets>() == 64 * 4);
 
 // SAFETY: `repr(C)`, only integers of one width, any bit pattern is valid.
 #[cfg(feature = "user")]

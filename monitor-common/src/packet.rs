@@ -12,6 +12,10 @@ pub trait Packet {
 pub const PROTOCOL_TCP: u8 = 6;
 /// UDP, by its IP protocol number.
 pub const PROTOCOL_UDP: u8 = 17;
+/// SCTP, by its IP protocol number.
+pub const PROTOCOL_SCTP: u8 = 132;
+/// UDP-Lite, by its IP protocol number.
+pub const PROTOCOL_UDP_LITE: u8 = 136;
 /// ICMP for IPv4, by its IP protocol number.
 pub const PROTOCOL_ICMP: u8 = 1;
 /// ICMP for IPv6, by its IP protocol number.
@@ -104,11 +108,12 @@ pub fn read_headers(packet: &impl Packet) -> Option<Headers> {
             headers.tcp_flags = tcp[13];
             u32::from(tcp[12] >> 4) * 4
         }
-        PROTOCOL_UDP => {
+        PROTOCOL_UDP | PROTOCOL_UDP_LITE | PROTOCOL_SCTP => {
             let udp = packet.load::<4>(transport)?;
             headers.source_port_be = u16::from_ne_bytes([udp[0], udp[1]]);
             headers.destination_port_be = u16::from_ne_bytes([udp[2], udp[3]]);
-            8
+            // SCTP's common header (RFC 9260, section 3.1); its chunks count as payload.
+            if headers.protocol == PROTOCOL_SCTP { 12 } else { 8 }
         }
         PROTOCOL_ICMP | PROTOCOL_ICMPV6 => 8,
         _ => 0,

@@ -4,6 +4,8 @@
 pub const FAMILY_IPV4: u8 = 2;
 /// Socket family of an IPv6 flow, as in the kernel's `AF_INET6`.
 pub const FAMILY_IPV6: u8 = 10;
+/// Family of the frames that a packet socket wrote, as in the kernel's `AF_PACKET`.
+pub const FAMILY_PACKET: u8 = 17;
 
 /// Bytes of a task's name (`TASK_COMM_LEN` in the kernel).
 pub const COMM_BYTES: usize = 16;
@@ -52,44 +54,58 @@ pub mod reason {
     pub const SENDER: u16 = 6;
 }
 
-/// Bits of [`FlowState::flags`].
-pub mod flow_flag {
+/// What is true of a flow: each fact a byte of its own, 0 or 1. CPUs that learn different facts of one flow at the same
+/// time write different bytes, so that none is lost; bits of one word would need an atomic OR, which kernels before 5.12
+/// do not have.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowFlags {
+    /// The entry is complete. Written after everything else when a flow is opened.
+    pub filled: u8,
     /// A process asked for the flow with `connect` or an addressed send.
-    pub const ATTEMPTED: u32 = 1 << 0;
+    pub attempted: u8,
     /// The TCP handshake completed.
-    pub const ESTABLISHED: u32 = 1 << 1;
+    pub established: u8,
     /// The TCP connection attempt ended without a handshake.
-    pub const FAILED: u32 = 1 << 2;
+    pub failed: u8,
     /// At least one packet with payload left the host.
-    pub const SENT: u32 = 1 << 3;
+    pub sent: u8,
     /// At least one packet with payload arrived.
-    pub const RECEIVED: u32 = 1 << 4;
+    pub received: u8,
     /// The socket reached its end.
-    pub const CLOSED: u32 = 1 << 5;
-    /// The remote address matched a flagged prefix when the flow was first seen.
-    pub const FLAGGED: u32 = 1 << 6;
-    /// The remote side opened the connection.
-    pub const INBOUND: u32 = 1 << 7;
-    /// The flow was first seen in the middle: its earlier bytes are not counted.
-    pub const MIDSTREAM: u32 = 1 << 8;
-    /// The flow table was full: the record is a report without counters.
-    pub const UNTRACKED: u32 = 1 << 9;
-    /// `tcp_sent_high` is set.
-    pub const SENT_HIGH_KNOWN: u32 = 1 << 10;
-    /// `tcp_received_high` is set.
-    pub const RECEIVED_HIGH_KNOWN: u32 = 1 << 11;
-    /// The identity was taken when the socket was created, because its kind has no connect or send hook.
-    pub const IDENTITY_FROM_CREATION: u32 = 1 << 12;
-    /// The connector did not make the flow itself; its identity came with the listening socket.
-    pub const IDENTITY_FROM_LISTENER: u32 = 1 << 13;
+    pub closed: u8,
     /// The process released the socket; the transport may still be flushing.
-    pub const RELEASED: u32 = 1 << 14;
+    pub released: u8,
+    /// The remote address matched a flagged prefix when the flow was first seen.
+    pub flagged: u8,
+    /// The remote side opened the connection.
+    pub inbound: u8,
+    /// The flow was first seen in the middle: its earlier bytes are not counted.
+    pub midstream: u8,
+    /// The socket is older than the programs: it was found when they started.
+    pub snapshot: u8,
+    /// The flow table was full: the record is a report without counters.
+    pub untracked: u8,
+    /// The identity was taken when the socket was created, because its kind has no connect or send hook.
+    pub identity_from_creation: u8,
+    /// The connector did not make the flow itself; its identity came with the listening socket.
+    pub identity_from_listener: u8,
     /// Closing is reported by the socket-operations program; release alone does not end the flow.
-    pub const END_BY_STATE: u32 = 1 << 15;
+    pub end_by_state: u8,
     /// `translated_address` and `translated_port_be` are set: packets go to another address than the one asked for.
-    pub const TRANSLATED: u32 = 1 << 16;
-    /// `queued_out_bytes` and `queued_in_bytes` are counted (sender rung).
-    pub const QUEUED_KNOWN: u32 = 1 << 17;
+    pub translated: u8,
+    /// `tcp_sent_high` is set.
+    pub sent_high_known: u8,
+    /// `tcp_received_high` is set.
+    pub received_high_known: u8,
+    /// `queued_out_bytes` is counted (rungs above the base).
+    pub queued_out_known: u8,
+    /// `queued_in_bytes` is counted (rungs above the base).
+    pub queued_in_known: u8,
+    /// `before_out_bytes` and `before_in_bytes` are set.
+    pub before_known: u8,
+    /// Named padding.
+    pub padding: [u8; 2],
 }
 
 /// First bytes of every record.
@@ -133,6 +149,11 @@ pub struct Identity {
     pub gid: u32,
     /// Effective user id in the initial user namespace; [`UNKNOWN_USER`] where the kernel's layout is not known.
     pub effective_uid: u32,
+    /// How many programs the process has executed (the low half of `task_struct.self_exec_id`), counted on from its
+    /// parent's: tells one program from the next in the same process. 0 unknown.
+    pub exec_id: u32,
+    /// Named padding.
+    pub padding: u32,
     /// Task name.
     pub comm: [u8; COMM_BYTES],
 }
@@ -143,13 +164,13 @@ pub struct Identity {
 pub struct FlowKey {
     /// The kernel's socket cookie: unique over the life of the system.
     pub socket_cookie: u64,
-    /// Remote address; IPv4 and IPv4-mapped addresses are stored as `::ffff:a.b.c.d`.
+    /// Remote address; IPv4 and IPv4-mapped addresses are stored as `::ffff:a.b.c.d`. Zeros for a packet socket.
     pub remote_address: [u8; 16],
     /// Remote port in network byte order; 0 for protocols without ports.
     pub remote_port_be: u16,
-    /// IP protocol number.
+    /// IP protocol number; 0 for a packet socket.
     pub protocol: u8,
-    /// [`FAMILY_IPV4`] or [`FAMILY_IPV6`], after IPv4-mapped addresses were turned into IPv4.
+    /// [`FAMILY_IPV4`] or [`FAMILY_IPV6`], after IPv4-mapped addresses were turned into IPv4; [`FAMILY_PACKET`].
     pub family: u8,
     /// Named padding.
     pub padding: u32,
@@ -164,6 +185,7 @@ pub struct FlowState {
     /// The process that last sent on it, where it is another one; `tgid` 0 otherwise.
     pub sender: Identity,
     /// Local address, in the form of [`FlowKey::remote_address`]; valid when `local_port_be` or the address is not 0.
+    /// Of a packet socket, the name of the interface that it is bound to (`IFNAMSIZ` is 16 as well).
     pub local_address: [u8; 16],
     /// Where packets really go if the network translates the address asked for.
     pub translated_address: [u8; 16],
@@ -171,8 +193,16 @@ pub struct FlowState {
     pub local_port_be: u16,
     /// Port that goes with `translated_address`, in network byte order.
     pub translated_port_be: u16,
-    /// Bits of [`flow_flag`].
-    pub flags: u32,
+    /// Ethernet protocol of a packet socket's frames, in network byte order; 0 unknown.
+    pub ether_type_be: u16,
+    /// Named padding.
+    pub padding: u16,
+    /// Index of the interface that a packet socket writes to; 0 unknown.
+    pub interface: u32,
+    /// How often another process than the last one was seen to send.
+    pub sender_changes: u32,
+    /// What is true of it.
+    pub flags: FlowFlags,
     /// First sight, ns since boot.
     pub first_boot_ns: u64,
     /// End of the TCP handshake, ns since boot; 0 if none.
@@ -185,7 +215,7 @@ pub struct FlowState {
     pub reported_boot_ns: u64,
     /// Payload bytes moved, both ways, at the last report.
     pub reported_bytes: u64,
-    /// Transport payload bytes that left the host, retransmissions not counted.
+    /// Transport payload bytes that left the host, retransmissions not counted. Of a packet socket, bytes of frames.
     pub payload_out_bytes: u64,
     /// Transport payload bytes that arrived, retransmissions not counted.
     pub payload_in_bytes: u64,
@@ -197,10 +227,14 @@ pub struct FlowState {
     pub packets_out: u64,
     /// Packets that arrived.
     pub packets_in: u64,
-    /// Bytes that processes handed to the socket (sender rung).
+    /// Bytes that processes handed to the socket (rungs above the base).
     pub queued_out_bytes: u64,
-    /// Bytes that processes took from the socket (sender rung).
+    /// Bytes that processes took from the socket (rungs above the base).
     pub queued_in_bytes: u64,
+    /// Payload that TCP had sent when a connection older than the programs was found.
+    pub before_out_bytes: u64,
+    /// Payload that TCP had received by then.
+    pub before_in_bytes: u64,
     /// Highest TCP sequence number sent plus one.
     pub tcp_sent_high: u32,
     /// Highest TCP sequence number received plus one.
@@ -340,14 +374,15 @@ pub struct CaptureRecord<const N: usize> {
 // The layout is an interface between two separately compiled programs: literal numbers, so that a change is a decision.
 const _: () = {
     assert!(size_of::<Header>() == 16);
-    assert!(size_of::<Identity>() == 72);
+    assert!(size_of::<Identity>() == 80);
     assert!(size_of::<FlowKey>() == 32);
-    assert!(size_of::<FlowState>() == 304);
-    assert!(core::mem::offset_of!(FlowState, flags) == 180);
-    assert!(core::mem::offset_of!(FlowState, payload_out_bytes) == 232);
-    assert!(size_of::<FlowRecord>() == 352);
+    assert!(size_of::<FlowFlags>() == 24);
+    assert!(size_of::<FlowState>() == 368);
+    assert!(core::mem::offset_of!(FlowState, flags) == 208);
+    assert!(core::mem::offset_of!(FlowState, payload_out_bytes) == 280);
+    assert!(size_of::<FlowRecord>() == 416);
     assert!(size_of::<SocketReleasedRecord>() == 24);
-    assert!(size_of::<ExecRecord>() == 872);
+    assert!(size_of::<ExecRecord>() == 880);
     assert!(size_of::<ForkRecord>() == 40);
     assert!(size_of::<ExitRecord>() == 32);
     assert!(size_of::<CgroupRecord>() == 544);

@@ -14,15 +14,26 @@ pub struct Settings {
     pub verbose: u32,
     /// Not 0: capture the payload that names are read from.
     pub capture: u32,
+    /// Not 0: typed programs may use socket storage and socket cookies (Linux 5.12 and later).
+    pub typed_programs_have_sockets: u32,
+    /// Not 0: the send tracepoints run, and want to know which address each thread's send goes to.
+    pub notes_addressed_sends: u32,
 }
 
 impl Settings {
     /// What a daemon without configuration uses.
-    pub const DEFAULT: Self =
-        Self { report_interval_ns: 1_000_000_000, report_bytes: 1 << 20, wake_bytes: 1 << 20, verbose: 0, capture: 1 };
+    pub const DEFAULT: Self = Self {
+        report_interval_ns: 1_000_000_000,
+        report_bytes: 1 << 20,
+        wake_bytes: 1 << 20,
+        verbose: 0,
+        capture: 1,
+        typed_programs_have_sockets: 0,
+        notes_addressed_sends: 0,
+    };
 }
 
-const _: () = assert!(size_of::<Settings>() == 32);
+const _: () = assert!(size_of::<Settings>() == 40);
 
 // SAFETY: `repr(C)`, only integers, padding is named, any bit pattern is valid.
 #[cfg(feature = "user")]

@@ -14,7 +14,7 @@ use monitor_common::{
     accounting::{DNS_PORT, may_hold_name, starts_quic},
     loss::LossReason,
     packet::{Headers, PROTOCOL_UDP},
-    record::{CAPTURE_SIZES, CaptureRecord, FlowKey, FlowState, Header, Identity, flow_flag, kind},
+    record::{CAPTURE_SIZES, CaptureRecord, FlowKey, FlowState, Header, Identity, kind},
 };
 
 use crate::{
@@ -46,7 +46,7 @@ pub(crate) struct Accounted<'a> {
 /// Captures the packet's payload if it may hold a name.
 #[inline(always)]
 pub(crate) fn seen(packet: &Accounted<'_>, key: &FlowKey, flow: &FlowState) {
-    if packet.moved_bytes == 0 || setting!(capture) == 0 || flow.flags & flow_flag::INBOUND != 0 {
+    if packet.moved_bytes == 0 || setting!(capture) == 0 || flow.flags.inbound != 0 {
         return;
     }
     let outgoing = packet.direction == Direction::Out;
@@ -54,7 +54,7 @@ pub(crate) fn seen(packet: &Accounted<'_>, key: &FlowKey, flow: &FlowState) {
         if outgoing { (flow.payload_out_bytes, flow.packets_out) } else { (flow.payload_in_bytes, flow.packets_in) };
     let remote_port = u16::from_be(key.remote_port_be);
     let earlier_bytes = total.saturating_sub(u64::from(packet.moved_bytes));
-    let midstream = flow.flags & flow_flag::MIDSTREAM != 0;
+    let midstream = flow.flags.midstream != 0;
     if !may_hold_name(key.protocol, outgoing, remote_port, earlier_bytes, packets, midstream) {
         return;
     }

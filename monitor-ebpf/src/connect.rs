@@ -7,20 +7,24 @@
 
 use aya_ebpf::{
     EbpfContext,
-    helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_ktime_get_boot_ns},
+    helpers::{
+        bpf_get_current_pid_tgid,
+        generated::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_ktime_get_boot_ns},
+    },
     programs::SockAddrContext,
 };
 use aya_log_ebpf::debug;
 use monitor_common::{
     packet::{is_mapped, mapped},
-    record::{FAMILY_IPV4, FAMILY_IPV6, FlowKey, flow_flag, reason},
+    record::{FAMILY_IPV4, FAMILY_IPV6, FlowKey, reason},
 };
 
 use crate::{
-    emit, flow,
-    identity::{current_tgid, read_current},
+    flow::{self, Connector},
+    identity::{Actor, read_current},
+    maps::ADDRESSED_SENDS,
     setting,
-    storage::{own_state, socket_flag},
+    storage::{SocketState, own_state},
 };
 
 /// A process asks for a connection (TCP), or sets a default destination (UDP, which sends nothing).
@@ -33,18 +37,20 @@ pub(crate) fn connecting(ctx: &SockAddrContext, family: u8) {
     // SAFETY: takes no arguments.
     let now_ns = unsafe { bpf_ktime_get_boot_ns() };
     read_current(&mut state.identity, namespace);
-    state.flags &= !socket_flag::CREATED_ONLY;
+    state.created_only = 0;
     if setting!(verbose) != 0 {
         debug!(ctx, "connect: tgid {} family {} protocol {}", state.identity.tgid, key.family, key.protocol);
     }
     if let Some(existing) = flow::find(&key) {
         // The same socket asks for the same destination again, after a failure or a disconnect.
-        existing.flags |= flow_flag::ATTEMPTED;
+        existing.flags.attempted = 1;
+        flow::note_sender(&key, existing, Actor::current());
         state.flow = key;
         return;
     }
-    if flow::open(&key, Some(&state.identity), flow_flag::ATTEMPTED, now_ns, reason::ATTEMPT).is_some() {
-        state.open_flows += 1;
+    let connector = Connector::Current(namespace);
+    if let Some(flow) = flow::open(&key, connector, flow::ATTEMPTED, now_ns, reason::ATTEMPT) {
+        state.flow_opened(flow);
     }
     state.flow = key;
 }
@@ -54,8 +60,11 @@ pub(crate) fn connecting(ctx: &SockAddrContext, family: u8) {
 pub(crate) fn sending(ctx: &SockAddrContext, family: u8) {
     let key = destination(ctx, family);
     let Some(state) = own_state(socket(ctx), key.socket_cookie) else { return };
-    let tgid = current_tgid();
-    if state.identity.tgid == tgid && state.flow == key && state.flags & socket_flag::CREATED_ONLY == 0 {
+    let actor = Actor::current();
+    if setting!(notes_addressed_sends) != 0 {
+        note_destination(state, &key);
+    }
+    if actor.is(&state.identity) && state.flow == key && state.created_only == 0 {
         return;
     }
     // SAFETY: the context of a socket-address hook.
@@ -63,18 +72,30 @@ pub(crate) fn sending(ctx: &SockAddrContext, family: u8) {
     // SAFETY: takes no arguments.
     let now_ns = unsafe { bpf_ktime_get_boot_ns() };
     read_current(&mut state.identity, namespace);
-    state.flags &= !socket_flag::CREATED_ONLY;
+    state.created_only = 0;
     state.flow = key;
     if let Some(existing) = flow::find(&key) {
-        let sender = if existing.sender.tgid == 0 { existing.connector.tgid } else { existing.sender.tgid };
-        if sender != tgid {
-            existing.sender = state.identity;
-            emit::flow(&key, existing, reason::SENDER, now_ns);
-        }
+        flow::note_sender(&key, existing, actor);
         return;
     }
-    if flow::open(&key, Some(&state.identity), flow_flag::ATTEMPTED, now_ns, reason::ATTEMPT).is_some() {
-        state.open_flows += 1;
+    let connector = Connector::Current(namespace);
+    if let Some(flow) = flow::open(&key, connector, flow::ATTEMPTED, now_ns, reason::ATTEMPT) {
+        state.flow_opened(flow);
+    }
+}
+
+/// Tells the send tracepoint, which sees the socket only, where this thread's datagram goes, if other threads address
+/// datagrams with the same socket. The very first send of the second thread may meet one of the first that is under way;
+/// that one's bytes are then not counted as queued.
+#[inline(always)]
+fn note_destination(state: &mut SocketState, key: &FlowKey) {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    if state.flow.socket_cookie != 0 && state.identity.tid != pid_tgid as u32 {
+        state.is_shared = 1;
+    }
+    if state.is_shared != 0 {
+        // A full map gives up its oldest entry; an error leaves the datagram uncounted as queued.
+        let _ = ADDRESSED_SENDS.insert(&pid_tgid, key, 0);
     }
 }
 

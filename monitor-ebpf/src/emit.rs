@@ -8,11 +8,11 @@ use aya_ebpf::{
 };
 use monitor_common::{
     loss::LossReason,
-    record::{FlowKey, FlowRecord, FlowState, Header, Identity, SocketReleasedRecord, flow_flag, kind, reason},
+    record::{FlowFlags, FlowKey, FlowRecord, FlowState, Header, SocketReleasedRecord, kind, reason},
 };
 
 use crate::{
-    flow::EMPTY,
+    flow::{Connector, EMPTY},
     maps::{FLAGGED_EVENTS, FLOW_EVENTS, LOSSES, PROCESS_EVENTS},
     packet::add,
     setting,
@@ -31,7 +31,7 @@ pub(crate) fn count_loss(reason: LossReason) {
 #[inline(always)]
 pub(crate) fn flow(key: &FlowKey, state: &FlowState, reason: u16, now_ns: u64) -> bool {
     let header = Header { kind: kind::FLOW, reason, size_bytes: size_of::<FlowRecord>() as u32, boot_ns: now_ns };
-    if state.flags & flow_flag::FLAGGED != 0 {
+    if state.flags.flagged != 0 {
         let Some(mut entry) = FLAGGED_EVENTS.reserve_untyped::<FlowRecord>(0) else {
             count_loss(LossReason::FlaggedRingFull);
             return false;
@@ -51,8 +51,8 @@ pub(crate) fn flow(key: &FlowKey, state: &FlowState, reason: u16, now_ns: u64) -
 
 /// Reports a flow that found no room in its table.
 #[inline(always)]
-pub(crate) fn untracked(key: &FlowKey, connector: Option<&Identity>, flags: u32, now_ns: u64) {
-    if flags & flow_flag::FLAGGED != 0 {
+pub(crate) fn untracked(key: &FlowKey, connector: Connector<'_>, flags: FlowFlags, now_ns: u64) {
+    if flags.flagged != 0 {
         let Some(mut entry) = FLAGGED_EVENTS.reserve_untyped::<FlowRecord>(0) else {
             count_loss(LossReason::FlaggedRingFull);
             return;
@@ -69,7 +69,8 @@ pub(crate) fn untracked(key: &FlowKey, connector: Option<&Identity>, flags: u32,
     entry.submit(flow_wake_flags());
 }
 
-/// Reports that a socket with several flows was released. `flagged`: one of them is, so the alert ring carries it.
+/// Reports that a socket with several flows was released: behind the reports of its ordinary flows and, if one of them is
+/// `flagged`, behind those of its flagged flows too, because the rings are read each at its own pace.
 #[inline(always)]
 pub(crate) fn socket_released(cookie: u64, flagged: bool, now_ns: u64) {
     let record = SocketReleasedRecord {
@@ -81,11 +82,10 @@ pub(crate) fn socket_released(cookie: u64, flagged: bool, now_ns: u64) {
         },
         socket_cookie: cookie,
     };
-    if flagged {
-        if FLAGGED_EVENTS.output_untyped::<SocketReleasedRecord>(&record, 0).is_err() {
-            count_loss(LossReason::FlaggedRingFull);
-        }
-    } else if FLOW_EVENTS.output_untyped::<SocketReleasedRecord>(&record, flow_wake_flags()).is_err() {
+    if flagged && FLAGGED_EVENTS.output_untyped::<SocketReleasedRecord>(&record, 0).is_err() {
+        count_loss(LossReason::FlaggedRingFull);
+    }
+    if FLOW_EVENTS.output_untyped::<SocketReleasedRecord>(&record, flow_wake_flags()).is_err() {
         count_loss(LossReason::FlowRingFull);
     }
 }
@@ -115,7 +115,7 @@ fn write_flow(record: *mut FlowRecord, header: Header, key: &FlowKey, state: &Fl
 }
 
 #[inline(always)]
-fn write_untracked(record: *mut FlowRecord, key: &FlowKey, connector: Option<&Identity>, flags: u32, now_ns: u64) {
+fn write_untracked(record: *mut FlowRecord, key: &FlowKey, connector: Connector<'_>, flags: FlowFlags, now_ns: u64) {
     let header = Header {
         kind: kind::FLOW,
         reason: reason::ATTEMPT,
@@ -125,9 +125,7 @@ fn write_untracked(record: *mut FlowRecord, key: &FlowKey, connector: Option<&Id
     write_flow(record, header, key, &EMPTY);
     // SAFETY: `record` points to a reserved ring entry of this size and alignment, written above.
     let state = unsafe { &mut (*record).state };
-    if let Some(connector) = connector {
-        state.connector = *connector;
-    }
+    connector.write(&mut state.connector);
     state.flags = flags;
     state.first_boot_ns = now_ns;
     state.last_boot_ns = now_ns;

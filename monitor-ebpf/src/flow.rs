@@ -1,16 +1,48 @@
 //! The flow table's side of the kernel: find, open, close.
 
-use aya_ebpf::{bindings::BPF_NOEXIST, btf_maps::lpm_trie::Key};
+use aya_ebpf::{bindings::BPF_NOEXIST, btf_maps::lpm_trie::Key, helpers::generated::bpf_ktime_get_boot_ns};
 use monitor_common::{
+    accounting::sender_report_is_due,
     loss::LossReason,
     packet::is_mapped,
-    record::{FAMILY_IPV4, FlowKey, FlowState, Identity, flow_flag, reason},
+    record::{FAMILY_IPV4, FAMILY_PACKET, FlowFlags, FlowKey, FlowState, Identity, reason},
 };
 
 use crate::{
     emit,
+    identity::{Actor, read_current},
     maps::{FLAGGED_FLOWS, FLAGGED_IPV4, FLAGGED_IPV6, FLOWS},
+    setting,
 };
+
+/// Who opens a flow.
+#[derive(Clone, Copy)]
+pub(crate) enum Connector<'a> {
+    /// Nothing tells.
+    Unknown,
+    /// What is known of the socket tells. Only where nobody writes it meanwhile.
+    Known(&'a Identity),
+    /// The current process, in the network namespace with this cookie. It is read into the flow itself: what is known of
+    /// the socket may be another process's already, if two send on it at once.
+    Current(u64),
+}
+
+impl<'a> Connector<'a> {
+    /// The process that is known of the socket, if any is.
+    #[inline(always)]
+    pub(crate) fn of_socket(identity: &'a Identity) -> Self {
+        if identity.tgid == 0 { Self::Unknown } else { Self::Known(identity) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn write(self, into: &mut Identity) {
+        match self {
+            Self::Unknown => {}
+            Self::Known(identity) => *into = *identity,
+            Self::Current(namespace) => read_current(into, namespace),
+        }
+    }
+}
 
 /// The flow's entry, in whichever table holds it.
 #[inline(always)]
@@ -24,22 +56,20 @@ pub(crate) fn find<'a>(key: &FlowKey) -> Option<&'a mut FlowState> {
     unsafe { entry.as_mut() }
 }
 
-/// Opens a flow: decides whether it is flagged, and puts it into the table. When the table is full the flow is
-/// reported once, without counters, and `None` is returned.
+/// Opens a flow: decides whether it is flagged, and puts it into the table, with what `flags` says of it. When the table
+/// is full the flow is reported once, without counters, and `None` is returned.
 ///
 /// The entry is put in empty and filled in place. It cannot be built in memory of the CPU's own first: a process that
-/// connects is interrupted by packets, which open flows too, and on some kernels by another process that connects. An
-/// entry without flags is one that is not filled yet.
+/// connects is interrupted by packets, which open flows too, and on some kernels by another process that connects.
 #[inline(always)]
 pub(crate) fn open<'a>(
     key: &FlowKey,
-    connector: Option<&Identity>,
-    flags: u32,
+    connector: Connector<'_>,
+    flags: FlowFlags,
     now_ns: u64,
     report: u16,
 ) -> Option<&'a mut FlowState> {
     let flagged = is_flagged(key);
-    let flags = if flagged { flags | flow_flag::FLAGGED } else { flags };
     let inserted = if flagged {
         FLAGGED_FLOWS.insert(key, &EMPTY, u64::from(BPF_NOEXIST))
     } else {
@@ -49,39 +79,72 @@ pub(crate) fn open<'a>(
     if inserted.is_err() {
         if state.is_none() {
             emit::count_loss(if flagged { LossReason::FlaggedTableFull } else { LossReason::FlowTableFull });
-            emit::untracked(key, connector, flags | flow_flag::UNTRACKED, now_ns);
+            let flags = FlowFlags { filled: 1, untracked: 1, flagged: u8::from(flagged), ..flags };
+            emit::untracked(key, connector, flags, now_ns);
         }
         // Or another CPU opened it in between.
         return state;
     }
     let state = state?;
-    if let Some(connector) = connector {
-        state.connector = *connector;
-    }
+    connector.write(&mut state.connector);
     state.first_boot_ns = now_ns;
     state.last_boot_ns = now_ns;
     state.reported_boot_ns = now_ns;
+    raise(&mut state.flags, &flags);
+    if flagged {
+        state.flags.flagged = 1;
+    }
     // SAFETY: a field of the entry; volatile, so that it is written after the others.
-    unsafe { (&raw mut state.flags).write_volatile(flags) };
+    unsafe { (&raw mut state.flags.filled).write_volatile(1) };
     if report != 0 {
         emit::flow(key, state, report, now_ns);
     }
     Some(state)
 }
 
+/// Notes that the current process sends on a flow. Another one than the last is reported, at once until many have
+/// changed places, so that processes which take turns on one socket do not make a report of each send.
+#[inline(always)]
+pub(crate) fn note_sender(key: &FlowKey, state: &mut FlowState, actor: Actor) {
+    let last = if state.sender.tgid == 0 { &state.connector } else { &state.sender };
+    if actor.is(last) {
+        return;
+    }
+    read_current(&mut state.sender, state.connector.network_namespace_cookie);
+    state.sender_changes += 1;
+    // SAFETY: takes no arguments.
+    let now_ns = unsafe { bpf_ktime_get_boot_ns() };
+    if sender_report_is_due(state.sender_changes, now_ns, state.reported_boot_ns, setting!(report_interval_ns)) {
+        state.reported_boot_ns = now_ns;
+        emit::flow(key, state, reason::SENDER, now_ns);
+    }
+}
+
 /// Reports a flow's end and forgets it. If the report finds no room the entry stays, marked as closed, and the daemon
 /// collects it.
 #[inline(always)]
 pub(crate) fn close(key: &FlowKey, state: &mut FlowState, now_ns: u64) {
-    state.flags |= flow_flag::CLOSED;
-    let flagged = state.flags & flow_flag::FLAGGED != 0;
+    state.flags.closed = 1;
+    let flagged = state.flags.flagged != 0;
     if emit::flow(key, state, reason::CLOSED, now_ns) {
         let _ = if flagged { FLAGGED_FLOWS.remove(key) } else { FLOWS.remove(key) };
     }
 }
 
+/// Sets what `from` says in `into`, byte by byte: another CPU may have found the entry and learnt something else already.
+#[inline(always)]
+fn raise(into: &mut FlowFlags, from: &FlowFlags) {
+    macro_rules! raise {
+        ($($flag:ident),*) => { $(if from.$flag != 0 { into.$flag = 1; })* };
+    }
+    raise!(attempted, established, inbound, midstream, snapshot, identity_from_creation, identity_from_listener);
+}
+
 #[inline(always)]
 fn is_flagged(key: &FlowKey) -> bool {
+    if key.family == FAMILY_PACKET {
+        return false;
+    }
     if key.family == FAMILY_IPV4 && is_mapped(&key.remote_address) {
         let [.., a, b, c, d] = key.remote_address;
         return FLAGGED_IPV4.get(&Key::new(32, [a, b, c, d])).is_some();
@@ -100,8 +163,40 @@ const NOBODY: Identity = Identity {
     uid: 0,
     gid: 0,
     effective_uid: 0,
+    exec_id: 0,
+    padding: 0,
     comm: [0; 16],
 };
+
+/// Nothing known yet.
+pub(crate) const NO_FLAGS: FlowFlags = FlowFlags {
+    filled: 0,
+    attempted: 0,
+    established: 0,
+    failed: 0,
+    sent: 0,
+    received: 0,
+    closed: 0,
+    released: 0,
+    flagged: 0,
+    inbound: 0,
+    midstream: 0,
+    snapshot: 0,
+    untracked: 0,
+    identity_from_creation: 0,
+    identity_from_listener: 0,
+    end_by_state: 0,
+    translated: 0,
+    sent_high_known: 0,
+    received_high_known: 0,
+    queued_out_known: 0,
+    queued_in_known: 0,
+    before_known: 0,
+    padding: [0; 2],
+};
+
+/// A process asked for it.
+pub(crate) const ATTEMPTED: FlowFlags = FlowFlags { attempted: 1, ..NO_FLAGS };
 
 /// What every entry starts as.
 pub(crate) static EMPTY: FlowState = FlowState {
@@ -111,7 +206,11 @@ pub(crate) static EMPTY: FlowState = FlowState {
     translated_address: [0; 16],
     local_port_be: 0,
     translated_port_be: 0,
-    flags: 0,
+    ether_type_be: 0,
+    padding: 0,
+    interface: 0,
+    sender_changes: 0,
+    flags: NO_FLAGS,
     first_boot_ns: 0,
     established_boot_ns: 0,
     first_sent_boot_ns: 0,
@@ -126,6 +225,8 @@ pub(crate) static EMPTY: FlowState = FlowState {
     packets_in: 0,
     queued_out_bytes: 0,
     queued_in_bytes: 0,
+    before_out_bytes: 0,
+    before_in_bytes: 0,
     tcp_sent_high: 0,
     tcp_received_high: 0,
 };

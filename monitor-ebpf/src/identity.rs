@@ -1,4 +1,4 @@
-//! Who acts: read in process context only. In packet context `current` is whatever the interrupt hit.
+//! Who acts: `current` is asked in process context only. In packet context it is whatever the interrupt hit.
 
 use aya_ebpf::helpers::{
     bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
@@ -8,10 +8,30 @@ use monitor_common::record::{Identity, UNKNOWN_USER};
 
 use crate::{offset, read::field};
 
-/// The current process's thread group id.
-#[inline(always)]
-pub(crate) fn current_tgid() -> u32 {
-    (bpf_get_current_pid_tgid() >> 32) as u32
+/// The program that runs now, as far as it tells one actor from another: a process that executes another file keeps its
+/// id and its start time.
+#[derive(Clone, Copy)]
+pub(crate) struct Actor {
+    /// The process.
+    pub(crate) tgid: u32,
+    /// Which of its programs; 0 if not known.
+    pub(crate) exec_id: u32,
+}
+
+impl Actor {
+    /// The current process.
+    #[inline(always)]
+    pub(crate) fn current() -> Self {
+        // SAFETY: takes no arguments and has no preconditions.
+        let task = unsafe { bpf_get_current_task() };
+        Self { tgid: (bpf_get_current_pid_tgid() >> 32) as u32, exec_id: exec_id(task) }
+    }
+
+    /// Whether `identity` is this actor's.
+    #[inline(always)]
+    pub(crate) fn is(self, identity: &Identity) -> bool {
+        identity.tgid == self.tgid && identity.exec_id == self.exec_id
+    }
 }
 
 /// Fills `identity` with the current process. Fields the kernel's layout does not give say so.
@@ -31,10 +51,40 @@ pub(crate) fn read_current(identity: &mut Identity, network_namespace_cookie: u6
     identity.cgroup_id = unsafe { bpf_get_current_cgroup_id() };
     identity.network_namespace_cookie = network_namespace_cookie;
     identity.comm = bpf_get_current_comm().unwrap_or_default();
+    read_program(identity, task);
+}
+
+/// Fills `identity` with another process, which holds a socket. Fields the kernel's layout does not give stay 0.
+#[inline(always)]
+pub(crate) fn read_task(identity: &mut Identity, task: u64, network_namespace_cookie: u64) {
+    let credentials: u64 = field(task, offset!(task_cred)).unwrap_or(0);
+    identity.effective_uid = field(credentials, offset!(cred_euid)).unwrap_or(UNKNOWN_USER);
+    let groups: u64 = field(task, offset!(task_cgroups)).unwrap_or(0);
+    let group: u64 = field(groups, offset!(css_set_default_cgroup)).unwrap_or(0);
+    let node: u64 = field(group, offset!(cgroup_kn)).unwrap_or(0);
+    identity.tgid = field(task, offset!(task_tgid)).unwrap_or(0);
+    identity.tid = field(task, offset!(task_pid)).unwrap_or(0);
+    identity.uid = field(credentials, offset!(cred_uid)).unwrap_or(0);
+    identity.gid = field(credentials, offset!(cred_gid)).unwrap_or(0);
+    identity.cgroup_id = field(node, offset!(kernfs_node_id)).unwrap_or(0);
+    identity.network_namespace_cookie = network_namespace_cookie;
+    identity.comm = field(task, offset!(task_comm)).unwrap_or_default();
+    read_program(identity, task);
+}
+
+#[inline(always)]
+fn read_program(identity: &mut Identity, task: u64) {
     identity.start_boot_ns = process_start(task);
     let (device, inode) = executable(task);
     identity.executable_device = device;
     identity.executable_inode = inode;
+    identity.exec_id = exec_id(task);
+}
+
+/// The low half of `task->self_exec_id`; 0 if not known.
+#[inline(always)]
+fn exec_id(task: u64) -> u32 {
+    field::<u64>(task, offset!(task_self_exec_id)).unwrap_or(0) as u32
 }
 
 /// Start of the process that `task` is a thread of, ns since boot; 0 if not known.

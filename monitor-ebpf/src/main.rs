@@ -12,22 +12,27 @@ mod connect;
 mod emit;
 mod flow;
 mod identity;
+mod inventory;
 mod maps;
 mod packet;
 mod process;
 mod read;
 mod sender;
+mod sock;
 mod socket;
 mod sockops;
 mod storage;
 
 use aya_ebpf::{
-    macros::{btf_tracepoint, cgroup_skb, cgroup_sock, cgroup_sock_addr, raw_tracepoint, sock_ops},
+    macros::{btf_tracepoint, cgroup_skb, cgroup_sock, cgroup_sock_addr, fexit, raw_tracepoint, sock_ops},
     programs::{
-        BtfTracePointContext, RawTracePointContext, SkBuffContext, SockAddrContext, SockContext, SockOpsContext,
+        BtfTracePointContext, FExitContext, RawTracePointContext, SkBuffContext, SockAddrContext, SockContext,
+        SockOpsContext,
     },
 };
 use monitor_common::record::{FAMILY_IPV4, FAMILY_IPV6};
+
+use sender::Call;
 
 /// What every cgroup hook answers: the traffic goes on. EgressWatch only watches.
 const ALLOW: i32 = 1;
@@ -112,13 +117,73 @@ fn cgroup_mkdir(ctx: RawTracePointContext) -> i32 {
 
 #[btf_tracepoint(function = "sock_send_length")]
 fn sock_send_length(ctx: BtfTracePointContext) -> i32 {
-    sender::sent(&ctx);
+    if let Some(call) = Call::traced(&ctx) {
+        sender::sent(&call);
+    }
     0
 }
 
 #[btf_tracepoint(function = "sock_recv_length")]
 fn sock_recv_length(ctx: BtfTracePointContext) -> i32 {
-    sender::received(&ctx);
+    if let Some(call) = Call::traced(&ctx) {
+        sender::received(&call, ctx.arg(2));
+    }
+    0
+}
+
+#[fexit(function = "inet_sendmsg")]
+fn inet_sendmsg(ctx: FExitContext) -> i32 {
+    if let Some(call) = Call::returned::<3, true>(&ctx) {
+        sender::sent(&call);
+    }
+    0
+}
+
+#[fexit(function = "inet6_sendmsg")]
+fn inet6_sendmsg(ctx: FExitContext) -> i32 {
+    if let Some(call) = Call::returned::<3, true>(&ctx) {
+        sender::sent(&call);
+    }
+    0
+}
+
+#[fexit(function = "inet_sendpage")]
+fn inet_sendpage(ctx: FExitContext) -> i32 {
+    if let Some(call) = Call::returned::<5, false>(&ctx) {
+        sender::sent(&call);
+    }
+    0
+}
+
+#[fexit(function = "packet_sendmsg")]
+fn packet_sendmsg(ctx: FExitContext) -> i32 {
+    if let Some(call) = Call::returned::<3, true>(&ctx) {
+        sender::sent(&call);
+    }
+    0
+}
+
+#[fexit(function = "inet_recvmsg")]
+fn inet_recvmsg(ctx: FExitContext) -> i32 {
+    if let Some(call) = Call::returned::<4, true>(&ctx) {
+        sender::received(&call, ctx.arg(3));
+    }
+    0
+}
+
+#[fexit(function = "inet6_recvmsg")]
+fn inet6_recvmsg(ctx: FExitContext) -> i32 {
+    if let Some(call) = Call::returned::<4, true>(&ctx) {
+        sender::received(&call, ctx.arg(3));
+    }
+    0
+}
+
+/// The attribute's crate has none for iterators.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task_file")]
+extern "C" fn held_sockets(ctx: *mut core::ffi::c_void) -> i32 {
+    inventory::held(ctx);
     0
 }
 

@@ -3,7 +3,7 @@
 
 use aya_ebpf::{
     bindings::{BPF_F_CLONE, BPF_F_NO_PREALLOC, BPF_SK_STORAGE_GET_F_CREATE, bpf_map_type::BPF_MAP_TYPE_SK_STORAGE},
-    btf_maps::{HashMap, LpmTrie, PerCpuArray, RingBuf},
+    btf_maps::{HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
     helpers::generated::bpf_sk_storage_get,
     macros::btf_map,
 };
@@ -71,6 +71,11 @@ pub(crate) static EXEC_SCRATCH: PerCpuArray<ExecRecord, 1> = PerCpuArray::new();
 /// Room to build a cgroup record, too large for the stack.
 #[btf_map]
 pub(crate) static CGROUP_SCRATCH: PerCpuArray<CgroupRecord, 1> = PerCpuArray::new();
+
+/// Where each thread's datagram goes that is under way on a socket which several threads use: from the addressed send to
+/// its tracepoint. As many as threads can be inside one system call at once, with room to spare.
+#[btf_map]
+pub(crate) static ADDRESSED_SENDS: LruHashMap<u64, FlowKey, 4_096> = LruHashMap::new();
 
 /// What is known of each socket. The kernel frees it with the socket. A connection accepted from a listening socket
 /// starts with a copy of the listener's (`BPF_F_CLONE`), which is how it gets an identity at all.

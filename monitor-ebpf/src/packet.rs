@@ -10,21 +10,26 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use aya_ebpf::{
     EbpfContext,
     bindings::{__sk_buff, bpf_sock},
-    helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_boot_ns, bpf_sk_fullsock, bpf_skb_load_bytes},
+    helpers::{
+        bpf_probe_read_kernel,
+        generated::{bpf_get_socket_cookie, bpf_ktime_get_boot_ns, bpf_sk_fullsock, bpf_skb_load_bytes},
+    },
     programs::SkBuffContext,
 };
 use monitor_common::{
     accounting::{report_is_due, tcp_progress, wire_bytes},
     loss::LossReason,
     packet::{Headers, PROTOCOL_TCP, PROTOCOL_UDP, Packet, read_headers},
-    record::{FlowKey, FlowState, flow_flag, reason},
+    record::{FlowKey, FlowState, reason},
     settings::Settings,
 };
 
 use crate::{
     capture::{self, Accounted},
-    emit, flow, setting,
-    storage::{SocketState, own_state, socket_flag},
+    emit,
+    flow::{self, Connector},
+    setting,
+    storage::{SocketState, own_state},
 };
 
 /// Which way a packet goes.
@@ -59,7 +64,7 @@ pub(crate) fn load_byte(skb: *mut __sk_buff, offset: u32) -> Option<u8> {
 pub(crate) fn seen(ctx: &SkBuffContext, direction: Direction) {
     let skb = ctx.skb.skb;
     let Some(sk) = full_socket(skb) else { return };
-    let Some(headers) = read_headers(&SkBuffPacket(skb)) else {
+    let Some(headers) = read_headers(&SkBuffPacket(skb)).and_then(forget_the_way) else {
         emit::count_loss(LossReason::PacketUnreadable);
         return;
     };
@@ -86,17 +91,14 @@ pub(crate) fn seen(ctx: &SkBuffContext, direction: Direction) {
         flow.local_address = address;
         flow.local_port_be = port_be;
     }
-    if direction == Direction::Out
-        && flow.flags & flow_flag::SENT == 0
-        && (moved_bytes > 0 || key.protocol != PROTOCOL_TCP)
-    {
-        flow.flags |= flow_flag::SENT;
+    if direction == Direction::Out && flow.flags.sent == 0 && (moved_bytes > 0 || key.protocol != PROTOCOL_TCP) {
+        flow.flags.sent = 1;
         flow.first_sent_boot_ns = now_ns;
         report(&key, flow, reason::FIRST_PAYLOAD, now_ns);
         return;
     }
     if direction == Direction::In && moved_bytes > 0 {
-        flow.flags |= flow_flag::RECEIVED;
+        flow.flags.received = 1;
     }
     let settings = Settings {
         report_interval_ns: setting!(report_interval_ns),
@@ -107,6 +109,14 @@ pub(crate) fn seen(ctx: &SkBuffContext, direction: Direction) {
     if moved_bytes > 0 && report_is_due(&settings, now_ns, flow.reported_boot_ns, total, flow.reported_bytes) {
         report(&key, flow, reason::PROGRESS, now_ns);
     }
+}
+
+/// The same headers, of which the verifier no longer knows by which way through the parser they came: it would follow
+/// everything after it once for each way, and run out of patience. A helper that copies memory makes it forget.
+#[inline(always)]
+fn forget_the_way(headers: Headers) -> Option<Headers> {
+    // SAFETY: the program's own stack.
+    unsafe { bpf_probe_read_kernel(&raw const headers) }.ok()
 }
 
 #[inline(always)]
@@ -138,18 +148,16 @@ fn flow_of<'a>(
     if !opens || is_kernels_own(state, headers) || is_farewell(state, headers) {
         return None;
     }
-    let mut flags = 0;
-    if state.flags & socket_flag::CREATED_ONLY != 0 {
-        flags |= flow_flag::IDENTITY_FROM_CREATION;
-    }
+    let connector = Connector::of_socket(&state.identity);
+    let flow = flow::open(key, connector, flow::NO_FLAGS, now_ns, 0)?;
+    // Set here and not handed to `open`: what is decided before it is another path for the verifier through all of it.
+    flow.flags.identity_from_creation = state.created_only;
     if headers.protocol == PROTOCOL_TCP || state.identity.tgid == 0 {
-        flags |= flow_flag::MIDSTREAM;
+        flow.flags.midstream = 1;
     } else {
-        flags |= flow_flag::ATTEMPTED;
+        flow.flags.attempted = 1;
     }
-    let connector = if state.identity.tgid == 0 { None } else { Some(&state.identity) };
-    let flow = flow::open(key, connector, flags, now_ns, 0)?;
-    state.open_flows += 1;
+    state.flow_opened(flow);
     state.flow = *key;
     Some(flow)
 }
@@ -165,7 +173,7 @@ fn is_kernels_own(state: &SocketState, headers: &Headers) -> bool {
 /// would never end. TCP flushes what was sent before, and reports its end otherwise.
 #[inline(always)]
 fn is_farewell(state: &SocketState, headers: &Headers) -> bool {
-    state.flags & socket_flag::RELEASED != 0 && headers.protocol != PROTOCOL_TCP
+    state.is_released != 0 && headers.protocol != PROTOCOL_TCP
 }
 
 /// The flow that the socket asked for, when the network sends its packets to another address (destination NAT).
@@ -183,7 +191,7 @@ fn translated<'a>(
     if direction == Direction::Out {
         flow.translated_address = headers.destination;
         flow.translated_port_be = headers.destination_port_be;
-        flow.flags |= flow_flag::TRANSLATED;
+        flow.flags.translated = 1;
     }
     *key = state.flow;
     Some(flow)
@@ -198,11 +206,11 @@ fn account(flow: &mut FlowState, headers: &Headers, direction: Direction, payloa
         Direction::Out => {
             let mut moved = payload_bytes;
             if tcp {
-                let known = flow.flags & flow_flag::SENT_HIGH_KNOWN != 0;
+                let known = flow.flags.sent_high_known != 0;
                 let high = if known { Some(flow.tcp_sent_high) } else { None };
                 (flow.tcp_sent_high, moved) =
                     tcp_progress(high, headers.tcp_sequence, headers.tcp_flags, payload_bytes);
-                flow.flags |= flow_flag::SENT_HIGH_KNOWN;
+                flow.flags.sent_high_known = 1;
             }
             add(&mut flow.payload_out_bytes, u64::from(moved));
             add(&mut flow.wire_out_bytes, wire);
@@ -212,11 +220,11 @@ fn account(flow: &mut FlowState, headers: &Headers, direction: Direction, payloa
         Direction::In => {
             let mut moved = payload_bytes;
             if tcp {
-                let known = flow.flags & flow_flag::RECEIVED_HIGH_KNOWN != 0;
+                let known = flow.flags.received_high_known != 0;
                 let high = if known { Some(flow.tcp_received_high) } else { None };
                 (flow.tcp_received_high, moved) =
                     tcp_progress(high, headers.tcp_sequence, headers.tcp_flags, payload_bytes);
-                flow.flags |= flow_flag::RECEIVED_HIGH_KNOWN;
+                flow.flags.received_high_known = 1;
             }
             add(&mut flow.payload_in_bytes, u64::from(moved));
             add(&mut flow.wire_in_bytes, wire);

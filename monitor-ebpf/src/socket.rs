@@ -10,14 +10,9 @@ use aya_ebpf::{
     helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_ktime_get_boot_ns},
     programs::SockContext,
 };
-use monitor_common::record::{flow_flag, reason};
+use monitor_common::record::reason;
 
-use crate::{
-    emit, flow,
-    identity::read_current,
-    maps::SOCKETS,
-    storage::{own_state, socket_flag},
-};
+use crate::{emit, flow, identity::read_current, maps::SOCKETS, storage::own_state};
 
 const SOCK_DGRAM: u32 = 2;
 const IPPROTO_UDP: u32 = 17;
@@ -27,24 +22,25 @@ const IPPROTO_UDP: u32 = 17;
 pub(crate) fn created(ctx: &SockContext) {
     // SAFETY: the context of a socket hook; the verifier checks each field's access.
     let (kind, protocol) = unsafe { ((*ctx.sock).type_, (*ctx.sock).protocol) };
+    // SAFETY: the context of a socket hook.
+    let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
+    // Made now, while one process alone has the socket: two that first send at once would each make it anew.
+    let Some(state) = own_state(ctx.sock, cookie) else { return };
     // UDP gets its identity at each connect or addressed send.
     if kind == SOCK_DGRAM && protocol == IPPROTO_UDP {
         return;
     }
     // SAFETY: the context of a socket hook.
-    let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
-    let Some(state) = own_state(ctx.sock, cookie) else { return };
-    // SAFETY: the context of a socket hook.
     let namespace = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) };
     read_current(&mut state.identity, namespace);
-    state.flags |= socket_flag::CREATED_ONLY;
+    state.created_only = 1;
 }
 
 /// The last descriptor of a socket was closed.
 #[inline(always)]
 pub(crate) fn released(ctx: &SockContext) {
     let Some(state) = SOCKETS.get(ctx.sock) else { return };
-    state.flags |= socket_flag::RELEASED;
+    state.is_released = 1;
     if state.flow.socket_cookie == 0 || state.open_flows == 0 {
         return;
     }
@@ -53,16 +49,15 @@ pub(crate) fn released(ctx: &SockContext) {
     let key = state.flow;
     let flow = flow::find(&key);
     if state.open_flows > 1 {
-        let flagged = flow.is_some_and(|flow| flow.flags & flow_flag::FLAGGED != 0);
-        emit::socket_released(state.cookie, flagged, now_ns);
+        emit::socket_released(state.cookie, state.has_flagged != 0, now_ns);
         return;
     }
     let Some(flow) = flow else { return };
-    flow.flags |= flow_flag::RELEASED;
-    if state.flags & socket_flag::END_BY_STATE != 0 {
+    flow.flags.released = 1;
+    if state.end_by_state != 0 {
         return;
     }
-    if key.protocol == monitor_common::packet::PROTOCOL_TCP && flow.flags & flow_flag::MIDSTREAM != 0 {
+    if key.protocol == monitor_common::packet::PROTOCOL_TCP && flow.flags.midstream != 0 {
         // The connection is older than the programs: nothing will report its end, so the daemon watches it fall quiet.
         emit::flow(&key, flow, reason::PROGRESS, now_ns);
         return;

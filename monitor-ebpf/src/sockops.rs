@@ -16,13 +16,14 @@ use aya_ebpf::{
 };
 use monitor_common::{
     packet::{PROTOCOL_TCP, is_mapped, mapped},
-    record::{FAMILY_IPV4, FAMILY_IPV6, FlowKey, flow_flag, reason},
+    record::{FAMILY_IPV4, FAMILY_IPV6, FlowFlags, FlowKey, reason},
 };
 
 use crate::{
-    emit, flow,
+    emit,
+    flow::{self, Connector},
     maps::SOCKETS,
-    storage::{own_state, socket_flag},
+    storage::own_state,
 };
 
 const AF_INET: u32 = 2;
@@ -48,9 +49,9 @@ fn watch_end(ctx: &SockOpsContext) {
     }
     let Some(sk) = socket(ctx) else { return };
     if let Some(state) = SOCKETS.get(sk) {
-        state.flags |= socket_flag::END_BY_STATE;
+        state.end_by_state = 1;
         if let Some(flow) = flow::find(&state.flow) {
-            flow.flags |= flow_flag::END_BY_STATE;
+            flow.flags.end_by_state = 1;
         }
     }
 }
@@ -63,9 +64,9 @@ fn established(ctx: &SockOpsContext) {
     let Some(flow) = flow::find(&state.flow) else { return };
     // SAFETY: takes no arguments.
     let now_ns = unsafe { bpf_ktime_get_boot_ns() };
-    flow.flags |= flow_flag::ESTABLISHED;
+    flow.flags.established = 1;
     flow.established_boot_ns = now_ns;
-    if flow.flags & flow_flag::FLAGGED != 0 {
+    if flow.flags.flagged != 0 {
         emit::flow(&state.flow, flow, reason::ESTABLISHED, now_ns);
     }
 }
@@ -79,20 +80,20 @@ fn accepted(ctx: &SockOpsContext) {
     let Some(state) = own_state(sk, cookie) else { return };
     // SAFETY: as above.
     if unsafe { bpf_sock_ops_cb_flags_set(ctx.ops, BPF_SOCK_OPS_STATE_CB_FLAG as i32) } == 0 {
-        state.flags |= socket_flag::END_BY_STATE;
+        state.end_by_state = 1;
     }
     // SAFETY: takes no arguments.
     let now_ns = unsafe { bpf_ktime_get_boot_ns() };
     let key = remote(ctx, cookie);
-    let flags = flow_flag::INBOUND | flow_flag::ESTABLISHED | flow_flag::IDENTITY_FROM_LISTENER;
-    let connector = if state.identity.tgid == 0 { None } else { Some(&state.identity) };
+    let flags = FlowFlags { inbound: 1, established: 1, identity_from_listener: 1, ..flow::NO_FLAGS };
+    let connector = Connector::of_socket(&state.identity);
     if let Some(flow) = flow::open(&key, connector, flags, now_ns, 0) {
         flow.established_boot_ns = now_ns;
-        if state.flags & socket_flag::END_BY_STATE != 0 {
-            flow.flags |= flow_flag::END_BY_STATE;
+        if state.end_by_state != 0 {
+            flow.flags.end_by_state = 1;
         }
         emit::flow(&key, flow, reason::ESTABLISHED, now_ns);
-        state.open_flows += 1;
+        state.flow_opened(flow);
     }
     state.flow = key;
 }
@@ -108,11 +109,11 @@ fn ended(ctx: &SockOpsContext) {
     let Some(flow) = flow::find(&state.flow) else { return };
     // SAFETY: takes no arguments.
     let now_ns = unsafe { bpf_ktime_get_boot_ns() };
-    if ctx.arg(0) == BPF_TCP_SYN_SENT && flow.flags & flow_flag::ESTABLISHED == 0 {
-        flow.flags |= flow_flag::FAILED;
+    if ctx.arg(0) == BPF_TCP_SYN_SENT && flow.flags.established == 0 {
+        flow.flags.failed = 1;
     }
     flow::close(&state.flow, flow, now_ns);
-    state.open_flows = state.open_flows.saturating_sub(1);
+    state.flow_closed();
     state.flow.socket_cookie = 0;
 }
 

@@ -12,12 +12,12 @@ use std::{
 use bytes::{Buf, Bytes};
 use monitor_common::{
     packet::{is_mapped, mapped},
-    record::{self, CAPTURE_SIZES, FAMILY_IPV4, FAMILY_IPV6, exec_flag, flow_flag, kind, reason},
+    record::{self, CAPTURE_SIZES, FAMILY_IPV4, FAMILY_IPV6, FAMILY_PACKET, exec_flag, kind, reason},
 };
 
 use crate::event::{
     BootTime, Capture, CgroupCreated, Direction, Event, Exec, FileId, Flow, FlowCounters, FlowFacts, FlowKey, Fork,
-    Identity, ProcessKey, Protocol, ReportReason,
+    Identity, Link, ProcessKey, Protocol, ReportReason,
 };
 
 /// Why bytes from the kernel side are not an event. The object and the daemon are built together, so any of these means
@@ -48,7 +48,7 @@ pub enum DecodeError {
     /// No such reason.
     #[error("a kernel flow record gives the unknown reason {0}; {REBUILD}")]
     Reason(u16),
-    /// Neither IPv4 nor IPv6.
+    /// Neither IPv4 nor IPv6 nor a packet socket.
     #[error("a kernel flow record is of the unknown address family {0}; {REBUILD}")]
     Family(u8),
     /// The kernel side has not filled the flow's entry yet.
@@ -116,9 +116,9 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
 }
 
 /// The flow that an entry of the kernel's flow table stands for, as of `at`. The kernel side fills an entry in place and
-/// writes its flags last, so one without flags is not to be read yet.
+/// says last that it is filled.
 pub fn flow_of_entry(key: &record::FlowKey, state: &record::FlowState, at: BootTime) -> Result<Flow, DecodeError> {
-    if state.flags == 0 {
+    if state.flags.filled == 0 {
         return Err(DecodeError::Unfinished);
     }
     flow_of(key, state, ReportReason::Read, at)
@@ -127,6 +127,10 @@ pub fn flow_of_entry(key: &record::FlowKey, state: &record::FlowState, at: BootT
 /// The table key of a flow.
 #[must_use]
 pub fn table_key(key: &FlowKey) -> record::FlowKey {
+    let Some(protocol) = key.protocol.number() else {
+        let socket_cookie = key.socket_cookie;
+        return record::FlowKey { socket_cookie, family: FAMILY_PACKET, ..record::FlowKey::default() };
+    };
     let (remote_address, family) = match key.remote.ip() {
         IpAddr::V4(address) => (mapped(address.octets()), FAMILY_IPV4),
         IpAddr::V6(address) => (address.octets(), FAMILY_IPV6),
@@ -135,7 +139,7 @@ pub fn table_key(key: &FlowKey) -> record::FlowKey {
         socket_cookie: key.socket_cookie,
         remote_address,
         remote_port_be: key.remote.port().to_be(),
-        protocol: key.protocol.number(),
+        protocol,
         family,
         padding: 0,
     }
@@ -143,14 +147,14 @@ pub fn table_key(key: &FlowKey) -> record::FlowKey {
 
 /// The flow that a table key stands for.
 pub fn flow_key(key: &record::FlowKey) -> Result<FlowKey, DecodeError> {
-    if key.family != FAMILY_IPV4 && key.family != FAMILY_IPV6 {
-        return Err(DecodeError::Family(key.family));
-    }
-    Ok(FlowKey {
-        socket_cookie: key.socket_cookie,
-        protocol: Protocol::from_number(key.protocol),
-        remote: socket_address(key.remote_address, key.remote_port_be),
-    })
+    let (protocol, remote) = match key.family {
+        FAMILY_IPV4 | FAMILY_IPV6 => {
+            (Protocol::from_number(key.protocol), socket_address(key.remote_address, key.remote_port_be))
+        }
+        FAMILY_PACKET => (Protocol::Packet, SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0)),
+        other => return Err(DecodeError::Family(other)),
+    };
+    Ok(FlowKey { socket_cookie: key.socket_cookie, protocol, remote })
 }
 
 fn read_flow(buffer: &mut &[u8], why: u16, at: BootTime) -> Result<Flow, DecodeError> {
@@ -162,7 +166,11 @@ fn read_flow(buffer: &mut &[u8], why: u16, at: BootTime) -> Result<Flow, DecodeE
         translated_address: take(buffer),
         local_port_be: buffer.get_u16_ne(),
         translated_port_be: buffer.get_u16_ne(),
-        flags: buffer.get_u32_ne(),
+        ether_type_be: buffer.get_u16_ne(),
+        padding: buffer.get_u16_ne(),
+        interface: buffer.get_u32_ne(),
+        sender_changes: buffer.get_u32_ne(),
+        flags: read_flags(buffer),
         first_boot_ns: buffer.get_u64_ne(),
         established_boot_ns: buffer.get_u64_ne(),
         first_sent_boot_ns: buffer.get_u64_ne(),
@@ -177,6 +185,8 @@ fn read_flow(buffer: &mut &[u8], why: u16, at: BootTime) -> Result<Flow, DecodeE
         packets_in: buffer.get_u64_ne(),
         queued_out_bytes: buffer.get_u64_ne(),
         queued_in_bytes: buffer.get_u64_ne(),
+        before_out_bytes: buffer.get_u64_ne(),
+        before_in_bytes: buffer.get_u64_ne(),
         tcp_sent_high: buffer.get_u32_ne(),
         tcp_received_high: buffer.get_u32_ne(),
     };
@@ -198,31 +208,35 @@ fn flow_of(
     reason: ReportReason,
     at: BootTime,
 ) -> Result<Flow, DecodeError> {
-    let has = |flag: u32| state.flags & flag != 0;
+    let has = |flag: u8| flag != 0;
+    let flags = &state.flags;
+    let key = flow_key(key)?;
+    let is_packet = key.protocol == Protocol::Packet;
     let local = socket_address(state.local_address, state.local_port_be);
     Ok(Flow {
-        key: flow_key(key)?,
+        key,
         reason,
         at,
         connector: identity(&state.connector),
         sender: identity(&state.sender),
-        local: (state.local_address != [0; 16]).then_some(local),
-        translated: has(flow_flag::TRANSLATED)
-            .then(|| socket_address(state.translated_address, state.translated_port_be)),
+        local: (state.local_address != [0; 16] && !is_packet).then_some(local),
+        translated: has(flags.translated).then(|| socket_address(state.translated_address, state.translated_port_be)),
+        link: is_packet.then(|| link(state)),
         facts: FlowFacts {
-            attempted: has(flow_flag::ATTEMPTED),
-            established: has(flow_flag::ESTABLISHED),
-            failed: has(flow_flag::FAILED),
-            sent: has(flow_flag::SENT),
-            received: has(flow_flag::RECEIVED),
-            closed: has(flow_flag::CLOSED),
-            released: has(flow_flag::RELEASED),
-            flagged: has(flow_flag::FLAGGED),
-            inbound: has(flow_flag::INBOUND),
-            midstream: has(flow_flag::MIDSTREAM),
-            untracked: has(flow_flag::UNTRACKED),
-            identity_from_creation: has(flow_flag::IDENTITY_FROM_CREATION),
-            identity_from_listener: has(flow_flag::IDENTITY_FROM_LISTENER),
+            attempted: has(flags.attempted),
+            established: has(flags.established),
+            failed: has(flags.failed),
+            sent: has(flags.sent),
+            received: has(flags.received),
+            closed: has(flags.closed),
+            released: has(flags.released),
+            flagged: has(flags.flagged),
+            inbound: has(flags.inbound),
+            midstream: has(flags.midstream),
+            snapshot: has(flags.snapshot),
+            untracked: has(flags.untracked),
+            identity_from_creation: has(flags.identity_from_creation),
+            identity_from_listener: has(flags.identity_from_listener),
         },
         counters: FlowCounters {
             payload_out_bytes: state.payload_out_bytes,
@@ -231,14 +245,54 @@ fn flow_of(
             wire_in_bytes: state.wire_in_bytes,
             packets_out: state.packets_out,
             packets_in: state.packets_in,
-            queued_out_bytes: has(flow_flag::QUEUED_KNOWN).then_some(state.queued_out_bytes),
-            queued_in_bytes: has(flow_flag::QUEUED_KNOWN).then_some(state.queued_in_bytes),
+            queued_out_bytes: has(flags.queued_out_known).then_some(state.queued_out_bytes),
+            queued_in_bytes: has(flags.queued_in_known).then_some(state.queued_in_bytes),
+            before_out_bytes: has(flags.before_known).then_some(state.before_out_bytes),
+            before_in_bytes: has(flags.before_known).then_some(state.before_in_bytes),
         },
         first_at: BootTime(state.first_boot_ns),
         established_at: time(state.established_boot_ns),
         first_sent_at: time(state.first_sent_boot_ns),
         last_at: BootTime(state.last_boot_ns),
     })
+}
+
+fn read_flags(buffer: &mut &[u8]) -> record::FlowFlags {
+    record::FlowFlags {
+        filled: buffer.get_u8(),
+        attempted: buffer.get_u8(),
+        established: buffer.get_u8(),
+        failed: buffer.get_u8(),
+        sent: buffer.get_u8(),
+        received: buffer.get_u8(),
+        closed: buffer.get_u8(),
+        released: buffer.get_u8(),
+        flagged: buffer.get_u8(),
+        inbound: buffer.get_u8(),
+        midstream: buffer.get_u8(),
+        snapshot: buffer.get_u8(),
+        untracked: buffer.get_u8(),
+        identity_from_creation: buffer.get_u8(),
+        identity_from_listener: buffer.get_u8(),
+        end_by_state: buffer.get_u8(),
+        translated: buffer.get_u8(),
+        sent_high_known: buffer.get_u8(),
+        received_high_known: buffer.get_u8(),
+        queued_out_known: buffer.get_u8(),
+        queued_in_known: buffer.get_u8(),
+        before_known: buffer.get_u8(),
+        padding: take(buffer),
+    }
+}
+
+/// Where a packet socket's frames go.
+fn link(state: &record::FlowState) -> Link {
+    let name = until_nul(&state.local_address);
+    Link {
+        interface_index: (state.interface != 0).then_some(state.interface),
+        interface_name: (!name.is_empty()).then(|| String::from_utf8_lossy(name).into_owned()),
+        ether_type: (state.ether_type_be != 0).then(|| u16::from_be(state.ether_type_be)),
+    }
 }
 
 fn read_exec(buffer: &mut &[u8], at: BootTime) -> Result<Exec, DecodeError> {
@@ -331,6 +385,8 @@ fn read_identity_record(buffer: &mut &[u8]) -> record::Identity {
         uid: buffer.get_u32_ne(),
         gid: buffer.get_u32_ne(),
         effective_uid: buffer.get_u32_ne(),
+        exec_id: buffer.get_u32_ne(),
+        padding: buffer.get_u32_ne(),
         comm: take(buffer),
     }
 }

@@ -114,6 +114,8 @@ pub enum Protocol {
     Sctp,
     /// Any other IP protocol, by its number.
     Other(u8),
+    /// None: frames that a process wrote to a packet socket, around the IP stack.
+    Packet,
 }
 
 impl Protocol {
@@ -130,17 +132,18 @@ impl Protocol {
         }
     }
 
-    /// The IP protocol number.
+    /// The IP protocol number; `None` for a packet socket.
     #[must_use]
-    pub const fn number(self) -> u8 {
-        match self {
+    pub const fn number(self) -> Option<u8> {
+        Some(match self {
             Self::Icmp => 1,
             Self::Tcp => 6,
             Self::Udp => 17,
             Self::IcmpV6 => 58,
             Self::Sctp => 132,
             Self::Other(other) => other,
-        }
+            Self::Packet => return None,
+        })
     }
 }
 
@@ -154,6 +157,7 @@ impl fmt::Display for Protocol {
             Self::IcmpV6 => formatter.write_str("ipv6-icmp"),
             Self::Sctp => formatter.write_str("sctp"),
             Self::Other(number) => write!(formatter, "ip-{number}"),
+            Self::Packet => formatter.write_str("packet"),
         }
     }
 }
@@ -165,8 +169,31 @@ pub struct FlowKey {
     pub socket_cookie: u64,
     /// Transport protocol.
     pub protocol: Protocol,
-    /// Remote address as the application asked for it, never IPv4-mapped; port 0 for protocols without ports.
+    /// Remote address as the application asked for it, never IPv4-mapped; port 0 for protocols without ports. The
+    /// unspecified address for a packet socket: see [`Self::destination`].
     pub remote: SocketAddr,
+}
+
+impl FlowKey {
+    /// The remote address; `None` for a packet socket, whose frames' destinations are not seen.
+    #[must_use]
+    pub const fn destination(&self) -> Option<SocketAddr> {
+        match self.protocol {
+            Protocol::Packet => None,
+            _ => Some(self.remote),
+        }
+    }
+}
+
+/// Where a packet socket writes its frames.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Link {
+    /// Index of the network interface, in the socket's network namespace.
+    pub interface_index: Option<u32>,
+    /// Name of the interface that the socket is bound to.
+    pub interface_name: Option<String>,
+    /// Ethernet protocol of the frames.
+    pub ether_type: Option<u16>,
 }
 
 /// Why the kernel reported a flow.
@@ -212,6 +239,8 @@ pub struct FlowFacts {
     pub inbound: bool,
     /// First seen in the middle: earlier bytes are not counted.
     pub midstream: bool,
+    /// The socket is older than the monitor: it was found at its start.
+    pub snapshot: bool,
     /// The kernel's flow table was full: no counters for this flow.
     pub untracked: bool,
     /// The identity is that of the socket's creator.
@@ -223,7 +252,7 @@ pub struct FlowFacts {
 /// Bytes and packets of a flow so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlowCounters {
-    /// Transport payload bytes out, retransmissions not counted.
+    /// Transport payload bytes out, retransmissions not counted. Of a packet socket, bytes of frames.
     pub payload_out_bytes: u64,
     /// Transport payload bytes in, retransmissions not counted.
     pub payload_in_bytes: u64,
@@ -235,10 +264,14 @@ pub struct FlowCounters {
     pub packets_out: u64,
     /// Packets in.
     pub packets_in: u64,
-    /// Bytes that processes handed to the socket; `None` below the sender rung.
+    /// Bytes that processes handed to the socket; `None` on the base rung.
     pub queued_out_bytes: Option<u64>,
-    /// Bytes that processes took from the socket; `None` below the sender rung.
+    /// Bytes that processes took from the socket; `None` on the base rung, and where several peers send to one socket.
     pub queued_in_bytes: Option<u64>,
+    /// Payload that TCP had sent before the monitor started; `None` for flows that began later, and where it is not known.
+    pub before_out_bytes: Option<u64>,
+    /// Payload that TCP had received before the monitor started.
+    pub before_in_bytes: Option<u64>,
 }
 
 /// A flow as the kernel last told it. Reports are snapshots: a later one replaces an earlier one.
@@ -258,6 +291,8 @@ pub struct Flow {
     pub local: Option<SocketAddr>,
     /// Where packets really go, if the network translates the address asked for.
     pub translated: Option<SocketAddr>,
+    /// Where its frames go, if it is a packet socket's.
+    pub link: Option<Link>,
     /// What is true of it.
     pub facts: FlowFacts,
     /// How much moved.
@@ -279,7 +314,7 @@ impl Flow {
         self.sender.as_ref().or(self.connector.as_ref())
     }
 
-    /// The remote address.
+    /// The remote address; the unspecified one for a packet socket.
     #[must_use]
     pub const fn remote_address(&self) -> IpAddr {
         self.key.remote.ip()

@@ -24,7 +24,7 @@ use crate::{
     event::{BootTime, Capture, Event, Flow, FlowKey, ReportReason},
     executables::Executables,
     names::{self, Asker, FlowNames, NameLosses, Names, Proxied},
-    ownership::OwnerLookup,
+    ownership::{Owner, OwnerLookup},
     policy::{self, ContactKey, Decision, Lists, Match, Observation, Tracker},
     process::Table as ProcessTable,
     units::Duration,
@@ -367,8 +367,9 @@ impl Pipeline {
             Some(live) if flow.at < live.flow.at && flow.reason != ReportReason::Closed => return,
             Some(live) => {
                 let is_news = live.flow.counters != flow.counters || live.flow.facts != flow.facts;
-                let same_actor =
-                    live.flow.actor().map(|actor| actor.process) == flow.actor().map(|actor| actor.process);
+                // A process that executes another file is another actor.
+                let acting = |flow: &Flow| flow.actor().map(|actor| (actor.process, actor.executable));
+                let same_actor = acting(&live.flow) == acting(flow);
                 let same_address = live.flow.translated == flow.translated;
                 live.flow.clone_from(flow);
                 (
@@ -424,6 +425,18 @@ impl Pipeline {
             None => connector.clone(),
         };
         let address = flow.remote_address();
+        if flow.key.destination().is_none() {
+            let (owner, names) = (Owner::default(), FlowNames::default());
+            return Arc::new(Details {
+                actor,
+                connector,
+                file: None,
+                owner,
+                names,
+                target_owner: None,
+                matches: Vec::new(),
+            });
+        }
         let owner = self.ownership.lookup(address);
         let mut matches = self.lists.match_address(address, &owner);
         if let Some(translated) = flow.translated.filter(|translated| translated.ip() != address) {

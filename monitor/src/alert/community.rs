@@ -14,10 +14,10 @@ use crate::event::Protocol;
 pub fn community_id(local: SocketAddr, remote: SocketAddr, protocol: Protocol) -> Option<String> {
     let ports = match protocol {
         Protocol::Tcp | Protocol::Udp | Protocol::Sctp => (Some(local.port()), Some(remote.port())),
-        Protocol::Icmp | Protocol::IcmpV6 => return None,
+        Protocol::Icmp | Protocol::IcmpV6 | Protocol::Packet => return None,
         Protocol::Other(_) => (None, None),
     };
-    community_id::calculate_community_id(0, local.ip(), remote.ip(), ports.0, ports.1, protocol.number(), false).ok()
+    community_id::calculate_community_id(0, local.ip(), remote.ip(), ports.0, ports.1, protocol.number()?, false).ok()
 }
 
 #[cfg(test)]

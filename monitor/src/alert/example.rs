@@ -80,6 +80,7 @@ pub(crate) fn chromium() -> Scene {
             sender: None,
             local: Some(address("192.168.1.20:41522")),
             translated: None,
+            link: None,
             facts: FlowFacts { attempted: true, established: true, sent: true, flagged: true, ..FlowFacts::default() },
             counters: FlowCounters {
                 payload_out_bytes: 1_437,
@@ -90,6 +91,8 @@ pub(crate) fn chromium() -> Scene {
                 packets_in: 1,
                 queued_out_bytes: Some(1_437),
                 queued_in_bytes: Some(0),
+                before_out_bytes: None,
+                before_in_bytes: None,
             },
             first_at,
             established_at: Some(BootTime(NOW_NS - 2_000_000)),

@@ -161,7 +161,7 @@ fn remote(record: &Record) -> String {
         Some(Direction::Ingress) => "←",
         _ => "→",
     };
-    format!(" {arrow} {}", record.remote().map(sentence::address).unwrap_or_default())
+    format!(" {arrow} {}", sentence::remote(record))
 }
 
 /// What hit, with which country it is where a country hit: the network's and the registration's are two facts.

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use super::{
     input::Phase,
     record::{
-        Cause, Dataset, Direction, Endpoint, Level, LossFields, NameFields, NameScope, Outcome, Own, Record,
-        StatusFields,
+        Cause, Dataset, Direction, Endpoint, FlowCaveat, Level, LossFields, NameFields, NameScope, Outcome, Own,
+        Record, StatusFields,
     },
     text::{humane_bytes, humane_duration, printable},
 };
@@ -65,6 +65,20 @@ pub(super) fn address(endpoint: &Endpoint) -> String {
     }
 }
 
+/// The remote side: its address; for a packet socket, which has none, the interface.
+pub(super) fn remote(record: &Record) -> String {
+    let flow = record.egresswatch.flow.as_ref();
+    let Some(link) = flow.and_then(|flow| flow.link.as_ref()) else {
+        return record.remote().map(address).unwrap_or_default();
+    };
+    let interface = match (&link.interface_name, link.interface_index) {
+        (Some(name), _) => format!("interface {}", printable(name)),
+        (None, Some(index)) => format!("interface number {index}"),
+        (None, None) => "an unknown interface".to_owned(),
+    };
+    format!("{interface} (packet socket: frames written around the IP stack, destination not visible)")
+}
+
 /// `AS9808 China Mobile (CN)`, `unknown owner (registered CN)`; `None` where nothing is known.
 pub(super) fn owner(own: &Own) -> Option<String> {
     let owner = own.owner.as_ref()?;
@@ -94,6 +108,10 @@ pub(super) fn claim(record: &Record) -> String {
         (_, Some(Level::Sent), _) => match sent_bytes {
             Some(bytes) => format!("sent {}", humane_bytes(bytes)),
             None => "sent an uncounted number of bytes".to_owned(),
+        },
+        (_, Some(Level::Established), _) if is_snapshot(record) => match before_bytes(own) {
+            Some(bytes) => format!("connected since before the start, {} sent before", humane_bytes(bytes)),
+            None => "connected since before the start, bytes so far unknown".to_owned(),
         },
         (_, Some(Level::Established), _) => "connected, nothing sent yet".to_owned(),
         (_, Some(Level::Attempted) | None, _) if record.event.outcome == Some(Outcome::Failure) => {
@@ -201,6 +219,15 @@ fn verb(record: &Record) -> String {
     match (own.cause, own.level) {
         (Some(Cause::Rollup), _) | (_, Some(Level::Sent)) => format!("{} to", claim(record)),
         (_, Some(Level::Established)) if is_inbound(record) => "accepted a connection from".to_owned(),
+        (_, Some(Level::Established)) if is_snapshot(record) => match before_bytes(own) {
+            Some(bytes) => {
+                format!(
+                    "was connected before the start of the monitor, and had sent {} by then, to",
+                    humane_bytes(bytes)
+                )
+            }
+            None => "was connected before the start of the monitor to".to_owned(),
+        },
         (_, Some(Level::Established)) => "connected to".to_owned(),
         (_, Some(Level::Attempted) | None) => "tried to reach".to_owned(),
     }
@@ -221,13 +248,24 @@ fn flow(record: &Record) -> String {
     format!("Flow of {} {preposition} {}: {traffic}", actor(record), target(record))
 }
 
+/// Whether the flow was found when the monitor started.
+fn is_snapshot(record: &Record) -> bool {
+    let flow = record.egresswatch.flow.as_ref();
+    flow.is_some_and(|flow| flow.caveats.contains(&FlowCaveat::Snapshot))
+}
+
+/// Payload sent before the monitor started.
+fn before_bytes(own: &Own) -> Option<u64> {
+    own.flow.as_ref()?.out.as_ref()?.before_bytes
+}
+
 fn is_inbound(record: &Record) -> bool {
     record.network.as_ref().is_some_and(|network| network.direction == Direction::Ingress)
 }
 
 /// The remote side: `120.232.0.1:443 (cmpassport.com), AS9808 China Mobile (CN)`.
 fn target(record: &Record) -> String {
-    let mut target = record.remote().map(address).unwrap_or_default();
+    let mut target = remote(record);
     if let Some(domain) = domain(record) {
         target.extend([" (", &domain, ")"]);
     }

@@ -145,6 +145,7 @@ fn the_doctor_says_what_to_do() {
         },
         cgroup_is_root: Some(false),
         types: Ok(TypeInformation {
+            missing_functions: vec!["inet_sendmsg"],
             missing_tracepoints: vec!["sock_send_length", "sock_recv_length"],
             unknown_fields: vec!["task_struct.start_boottime".to_owned()],
         }),
@@ -244,7 +245,14 @@ fn every_failure_has_its_exit_code() {
         (Error::Daemon(daemon::Error::Deadline), Status::Failure),
         (start(LoadError::Privilege { missing: "CAP_BPF".into() }), Status::Privilege),
         (start(LoadError::NoCgroup), Status::Unsupported),
-        (start(LoadError::Rung { release: "5.10".into(), cause: "too old".into() }), Status::Unsupported),
+        (
+            start(LoadError::Rung {
+                rung: crate::kernel::probes::Rung::Sender,
+                release: "5.10".into(),
+                cause: "too old".into(),
+            }),
+            Status::Unsupported,
+        ),
     ];
     for (error, status) in cases {
         assert_eq!(error.status(), status, "{error}");

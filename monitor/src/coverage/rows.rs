@@ -98,7 +98,7 @@ pub const ROWS: &[Row] = &[
         .everywhere(Sight::Partly("what MPTCP itself sends again counts again; otherwise bytes are exact")),
     Row::new(Protocols, "sctp", "SCTP associations", &["sctp"])
         .needs(Needs::Sctp)
-        .everywhere(Sight::Partly("payload bytes are those of the IP packets, with SCTP's own headers; no ports")),
+        .everywhere(Sight::Partly("payload bytes are those of SCTP's chunks, with their headers")),
     Row::new(
         Protocols,
         "raw_ip",
@@ -107,7 +107,8 @@ pub const ROWS: &[Row] = &[
     ),
     Row::new(Protocols, "raw_header", "raw sockets that write the IP header themselves", &["raw_ip_with_own_header"]),
     Row::new(Protocols, "packet_socket", "packet sockets, below IP (`AF_PACKET`)", &["packet_socket"])
-        .everywhere(Sight::NotSeen("packet sockets pass none of the hooks")),
+        .everywhere(Sight::Partly("who writes, how many bytes of frames, on which interface; not where they go"))
+        .on_rung(Rung::Base, Sight::NotSeen("packet sockets pass none of the hooks")),
     Row::new(
         Protocols,
         "icmp_ping_socket",
@@ -152,7 +153,31 @@ pub const ROWS: &[Row] = &[
         "a connection that is older than the monitor: bytes from then on",
         &["a_connection_older_than_the_monitor_is_counted_from_its_next_send"],
     )
-    .on_rung(Rung::Base, Sight::Partly("bytes are exact from the first one seen; the process is unknown")),
+    .on_rung(Rung::Base, Sight::Partly("bytes are exact; before Linux 5.12 the process is unknown")),
+    Row::new(
+        Senders,
+        "found_at_start",
+        "sockets that are open when the monitor starts, with their process: connections, and what listens",
+        &[
+            "connections_are_found_at_the_start",
+            "datagram_sockets_are_found_at_the_start",
+            "a_listener_is_found_at_the_start",
+        ],
+    )
+    .everywhere(Sight::Partly("before Linux 5.12 only from their next packet on")),
+    Row::new(
+        Senders,
+        "shared_datagram_socket",
+        "two processes that send on one datagram socket at the same time, each to its own address",
+        &["two_processes_share_a_datagram_socket"],
+    ),
+    Row::new(
+        Senders,
+        "sends_after_exec",
+        "a process that connects, becomes another program and sends on",
+        &["a_program_that_sends_after_an_exec_is_told_from_the_connector"],
+    )
+    .on_rung(Rung::Base, COUNTED_FOR_CONNECTOR),
     Row::new(Senders, "other_user", "a process of another user", &["another_user_is_named"]),
     Row::new(
         Senders,

@@ -231,8 +231,9 @@ impl Watch {
             );
             self.ready.push(Arc::new(record));
         }
-        // What the kernel side saw between its attachment and now.
-        self.read(Ring::Flow);
+        // What the kernel side saw between its attachment and now, and the connections that it found.
+        self.read_all();
+        self.read_table();
         self.deliver().await;
     }
 
@@ -352,15 +353,7 @@ impl Watch {
         }
         if must_resync {
             self.read_all();
-            let now = host::boot_time();
-            let flows: Vec<Flow> = self.stages.kernel.flows(now).collect();
-            let mut flows = flows.into_iter().peekable();
-            while flows.peek().is_some() {
-                self.explain();
-                let share = flows.by_ref().take(RESYNC_SHARE).collect();
-                let Stages { kernel, pipeline, .. } = &mut self.stages;
-                pipeline.resync(share, kernel, &mut self.ready);
-            }
+            self.read_table();
         }
     }
 
@@ -382,6 +375,19 @@ impl Watch {
             }
         }
         self.name_losses = losses;
+    }
+
+    /// Takes in the whole flow table, after the rings were read.
+    fn read_table(&mut self) {
+        let now = host::boot_time();
+        let flows: Vec<Flow> = self.stages.kernel.flows(now).collect();
+        let mut flows = flows.into_iter().peekable();
+        while flows.peek().is_some() {
+            self.explain();
+            let share = flows.by_ref().take(RESYNC_SHARE).collect();
+            let Stages { kernel, pipeline, .. } = &mut self.stages;
+            pipeline.resync(share, kernel, &mut self.ready);
+        }
     }
 
     fn live_flows(&self) -> Vec<String> {

@@ -31,6 +31,8 @@ fn who(tgid: u32) -> record::Identity {
         uid: 1000,
         gid: 100,
         effective_uid: 0,
+        exec_id: 3,
+        padding: 0,
         comm,
     }
 }
@@ -50,7 +52,14 @@ fn flow_record() -> FlowRecord {
             connector: who(10),
             local_address: mapped([10, 0, 0, 1]),
             local_port_be: 40_000u16.to_be(),
-            flags: flow_flag::ATTEMPTED | flow_flag::ESTABLISHED | flow_flag::SENT | flow_flag::FLAGGED,
+            flags: record::FlowFlags {
+                filled: 1,
+                attempted: 1,
+                established: 1,
+                sent: 1,
+                flagged: 1,
+                ..record::FlowFlags::default()
+            },
             first_boot_ns: 1,
             established_boot_ns: 2,
             first_sent_boot_ns: 3,
@@ -84,6 +93,57 @@ fn a_flow_key_survives_both_ways() {
     for remote in ["1.2.3.4:5", "[2409:8c00::1]:443", "[::1]:0"] {
         let key = FlowKey { socket_cookie: 9, protocol: Protocol::Udp, remote: remote.parse().unwrap() };
         assert_eq!(flow_key(&table_key(&key)), Ok(key));
+    }
+}
+
+#[test]
+fn a_packet_socket_has_an_interface_and_no_destination() {
+    let mut record = flow_record();
+    record.key = record::FlowKey { socket_cookie: 7, family: FAMILY_PACKET, ..record::FlowKey::default() };
+    record.state.local_address = *b"veth-out\0\0\0\0\0\0\0\0";
+    record.state.interface = 3;
+    record.state.ether_type_be = 0x0800_u16.to_be();
+    let Ok(Event::Flow(flow)) = decode(&bytes_of(&record)) else { panic!("a flow") };
+    assert_eq!((flow.key.protocol, flow.key.destination(), flow.local), (Protocol::Packet, None, None));
+    let expected =
+        Link { interface_index: Some(3), interface_name: Some("veth-out".to_owned()), ether_type: Some(0x0800) };
+    assert_eq!(flow.link, Some(expected));
+    assert_eq!(table_key(&flow.key), record.key);
+}
+
+type Fact = fn(&FlowFacts) -> bool;
+
+#[test]
+fn each_fact_is_a_byte_of_its_own() {
+    let facts_of = |at: usize| {
+        let mut record = flow_record();
+        record.state.flags = record::FlowFlags::default();
+        let mut bytes = bytes_of(&record);
+        bytes[16 + 32 + 208 + at] = 1;
+        let Ok(Event::Flow(flow)) = decode(&bytes) else { panic!("a flow") };
+        flow.facts
+    };
+    let expected: [(usize, Fact); 14] = [
+        (1, |facts| facts.attempted),
+        (2, |facts| facts.established),
+        (3, |facts| facts.failed),
+        (4, |facts| facts.sent),
+        (5, |facts| facts.received),
+        (6, |facts| facts.closed),
+        (7, |facts| facts.released),
+        (8, |facts| facts.flagged),
+        (9, |facts| facts.inbound),
+        (10, |facts| facts.midstream),
+        (11, |facts| facts.snapshot),
+        (12, |facts| facts.untracked),
+        (13, |facts| facts.identity_from_creation),
+        (14, |facts| facts.identity_from_listener),
+    ];
+    for (at, fact) in expected {
+        let facts = facts_of(at);
+        assert!(fact(&facts), "byte {at} is not {facts:?}");
+        let others = expected.iter().filter(|(other, holds)| *other != at && holds(&facts)).count();
+        assert_eq!(others, 0, "byte {at} says more: {facts:?}");
     }
 }
 
@@ -145,7 +205,7 @@ fn forks_and_cgroups_are_read() {
 fn each_kind_of_damage_has_its_error() {
     let whole = bytes_of(&flow_record());
     assert!(matches!(decode(&whole[..9]), Err(DecodeError::Short { got: 9, need: 16 })));
-    assert!(matches!(decode(&whole[..351]), Err(DecodeError::Short { got: 351, need: 352 })));
+    assert!(matches!(decode(&whole[..415]), Err(DecodeError::Short { got: 415, need: 416 })));
     let damage = |at: usize, value: u8| {
         let mut bytes = whole.clone();
         bytes[at] = value;
@@ -153,7 +213,7 @@ fn each_kind_of_damage_has_its_error() {
     };
     assert_eq!(damage(0, 99), DecodeError::Kind(99));
     assert_eq!(damage(2, 99), DecodeError::Reason(99));
-    assert_eq!(damage(4, 1), DecodeError::Size { kind: kind::FLOW, size: 257, need: 352 });
+    assert_eq!(damage(4, 1), DecodeError::Size { kind: kind::FLOW, size: 257, need: 416 });
     assert_eq!(damage(16 + 27, 1), DecodeError::Family(1));
 }
 
@@ -220,6 +280,6 @@ proptest! {
 fn an_entry_that_is_not_filled_yet_is_no_flow() {
     let mut record = flow_record();
     assert!(flow_of_entry(&record.key, &record.state, BootTime(9)).is_ok());
-    record.state.flags = 0;
+    record.state.flags.filled = 0;
     assert_eq!(flow_of_entry(&record.key, &record.state, BootTime(9)), Err(DecodeError::Unfinished));
 }

@@ -104,16 +104,19 @@ fn types(facts: &Facts) -> Check {
 
 fn rung(facts: &Facts) -> Check {
     let check = |state, finding: &str| Check::new("rung", "rung", state, finding);
-    if facts.rung() == Rung::Sender {
-        return check(State::Good, "sender: bytes count for the process that sends them");
+    match facts.rung() {
+        Rung::Sender => return check(State::Good, "sender: bytes count for the process that sends them"),
+        Rung::Fexit => return check(State::Good, "fexit: bytes count for the process that sends them"),
+        Rung::Base => {}
     }
     let base = check(State::Degraded, "base: bytes count for the process that connected");
     match &facts.types {
         Ok(types) => base.advise(format!(
-            "Linux 6.3 and later have {}, which tell who sends on an inherited socket",
-            types.missing_tracepoints.join(" and ")
+            "Linux 6.3 and later have {}, which tell who sends on an inherited socket; before that it takes {}",
+            types.missing_tracepoints.join(" and "),
+            types.missing_functions.join(" and ")
         )),
-        Err(_) => base.advise("the sender rung needs type information"),
+        Err(_) => base.advise("the rungs above it need type information"),
     }
 }
 

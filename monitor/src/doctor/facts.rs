@@ -10,8 +10,8 @@ use crate::{
     config::Config,
     kernel::{
         btf::Btf,
-        offsets,
-        probes::{PROBES, Rung},
+        missing_targets, offsets,
+        probes::Rung,
         system::{System, is_cgroup_root},
     },
     ownership::{OwnerLookup as _, Table},
@@ -48,6 +48,8 @@ pub struct Facts {
 pub struct TypeInformation {
     /// Tracepoints of the sender rung that this kernel does not have.
     pub missing_tracepoints: Vec<&'static str>,
+    /// Functions of the fexit rung that this kernel does not have.
+    pub missing_functions: Vec<&'static str>,
     /// Fields of kernel structures that were not found.
     pub unknown_fields: Vec<String>,
 }
@@ -87,6 +89,7 @@ impl Facts {
     pub fn rung(&self) -> Rung {
         match &self.types {
             Ok(types) if types.missing_tracepoints.is_empty() => Rung::Sender,
+            Ok(types) if types.missing_functions.is_empty() => Rung::Fexit,
             _ => Rung::Base,
         }
     }
@@ -101,9 +104,9 @@ impl Facts {
 
 impl TypeInformation {
     fn of(types: &Btf) -> Self {
-        let needed = PROBES.iter().filter(|probe| probe.rung == Rung::Sender).map(|probe| probe.tracepoint);
         Self {
-            missing_tracepoints: needed.filter(|tracepoint| !types.has_tracepoint(tracepoint)).collect(),
+            missing_tracepoints: missing_targets(types, Rung::Sender),
+            missing_functions: missing_targets(types, Rung::Fexit),
             unknown_fields: offsets::unknown_fields(&offsets::of_kernel(types)),
         }
     }

@@ -92,7 +92,7 @@ impl Report {
         let probe = |probe: &crate::kernel::probes::Probe| Probe {
             name: probe.name,
             rung: probe.rung.as_token(),
-            usable: rung.is_some_and(|rung| probe.rung <= rung),
+            usable: rung.is_some_and(|rung| probe.is_part_of(rung)),
             purpose: probe.purpose,
         };
         Self {

@@ -29,7 +29,7 @@ fn whole_host() -> Facts {
 fn a_whole_host_is_not_degraded() {
     let report = Report::new(&whole_host());
     assert_eq!((report.obstacle, report.rung, report.is_degraded()), (None, Some("sender"), false));
-    assert!(report.probes.iter().all(|probe| probe.usable));
+    assert!(report.probes.iter().all(|probe| probe.usable == (probe.rung != "fexit")));
     assert!(report.checks.iter().all(|check| check.advice.is_none()), "{:#?}", report.checks);
 }
 
@@ -67,8 +67,11 @@ fn each_lack_is_said_with_what_to_do() {
         (
             "rung",
             |facts| {
-                facts.types =
-                    Ok(TypeInformation { missing_tracepoints: vec!["sock_send_length"], unknown_fields: vec![] });
+                facts.types = Ok(TypeInformation {
+                    missing_tracepoints: vec!["sock_send_length"],
+                    missing_functions: vec!["inet_sendmsg"],
+                    unknown_fields: vec![],
+                });
             },
             State::Degraded,
             None,
@@ -77,7 +80,7 @@ fn each_lack_is_said_with_what_to_do() {
         (
             "fields",
             |facts| {
-                facts.types = Ok(TypeInformation { missing_tracepoints: vec![], unknown_fields: vec!["a.b".into()] });
+                facts.types = Ok(TypeInformation { unknown_fields: vec!["a.b".into()], ..TypeInformation::default() });
             },
             State::Degraded,
             None,
@@ -102,6 +105,15 @@ fn each_lack_is_said_with_what_to_do() {
         assert_eq!((check.state, report.obstacle, report.rung), (state, obstacle, rung), "{check:#?}");
         assert!(check.advice.is_some(), "{check:#?} says nothing to do");
     }
+}
+
+#[test]
+fn a_kernel_between_has_the_fexit_rung() {
+    let mut facts = whole_host();
+    facts.types = Ok(TypeInformation { missing_tracepoints: vec!["sock_send_length"], ..TypeInformation::default() });
+    let report = Report::new(&facts);
+    assert_eq!((report.rung, report.is_degraded()), (Some("fexit"), false));
+    assert!(report.probes.iter().all(|probe| probe.usable == (probe.rung != "sender")));
 }
 
 #[test]

@@ -57,6 +57,7 @@ mod type_kind {
     pub(super) const VOLATILE: u32 = 9;
     pub(super) const CONST: u32 = 10;
     pub(super) const RESTRICT: u32 = 11;
+    pub(super) const FUNC: u32 = 12;
     pub(super) const FUNC_PROTO: u32 = 13;
     pub(super) const VAR: u32 = 14;
     pub(super) const DATASEC: u32 = 15;
@@ -136,6 +137,16 @@ impl Btf {
     #[must_use]
     pub fn has_tracepoint(&self, name: &str) -> bool {
         self.tracepoints.iter().any(|tracepoint| tracepoint == name.as_bytes())
+    }
+
+    /// Whether the kernel has the function, so that typed programs can be attached to it, or so that it offers what the
+    /// function implements.
+    #[must_use]
+    pub fn has_function(&self, name: &str) -> bool {
+        self.types.iter().skip(1).any(|at| {
+            self.entry_at(*at as usize)
+                .is_some_and(|entry| entry.kind == type_kind::FUNC && self.string(entry.name) == name.as_bytes())
+        })
     }
 
     /// Offset in bytes of `path` (members joined by dots) in `structure`. Anonymous structures and unions are looked
@@ -243,6 +254,8 @@ mod tests {
         assert_eq!(btf.field_offset("no_such_structure", "x"), None);
         assert!(btf.has_tracepoint("sched_process_exec"));
         assert!(!btf.has_tracepoint("no_such_tracepoint"));
+        assert!(btf.has_function("inet_sendmsg"));
+        assert!(!btf.has_function("no_such_function"));
     }
 
     proptest! {

@@ -21,8 +21,9 @@ const TABLE_MAX_ENTRIES: u32 = 1 << 24;
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Which set of kernel programs to attach: "auto" takes the best that this kernel has, "base" only the cgroup
-    /// hooks (Linux 5.10 and later), "sender" also the socket send and receive tracepoints (Linux 6.3 and later) and
-    /// refuses to start without them.
+    /// hooks (Linux 5.10 and later), "fexit" also the exits of the send and receive functions (Linux 5.10 and later with
+    /// BTF), "sender" also the socket send and receive tracepoints (Linux 6.3 and later with BTF). The last two refuse to
+    /// start without what they name.
     pub rung: RungChoice,
     /// Mount point of the cgroup v2 hierarchy to attach to. Found in /proc/self/mountinfo if not given.
     #[schemars(example = "/sys/fs/cgroup")]
@@ -92,6 +93,8 @@ pub enum RungChoice {
     Auto,
     /// Only the cgroup hooks: Linux 5.10 and later.
     Base,
+    /// The cgroup hooks and the exits of the send and receive functions: Linux 5.10 and later.
+    Fexit,
     /// The cgroup hooks and the socket send and receive tracepoints: Linux 6.3 and later.
     Sender,
 }

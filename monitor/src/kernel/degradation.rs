@@ -18,6 +18,16 @@ pub enum Degradation {
         /// Why.
         cause: String,
     },
+    /// Nothing sees what packet sockets write.
+    PacketSocketsUnseen {
+        /// Why.
+        cause: String,
+    },
+    /// Sockets that are older than the monitor are not found at its start.
+    NoInventory {
+        /// Why.
+        cause: String,
+    },
     /// A field offset is missing from the kernel's type information.
     FieldUnknown {
         /// The fields.
@@ -44,6 +54,8 @@ impl Degradation {
         match self {
             Self::NoBtf { .. } => "no_btf",
             Self::NoSenderRung { .. } => "no_sender_rung",
+            Self::PacketSocketsUnseen { .. } => "packet_sockets_unseen",
+            Self::NoInventory { .. } => "no_inventory",
             Self::FieldUnknown { .. } => "field_unknown",
             Self::ProbeMissing { .. } => "probe_missing",
             Self::CgroupSubtree { .. } => "cgroup_subtree",
@@ -65,6 +77,10 @@ impl Degradation {
         match self {
             Self::NoBtf { .. } => "use a kernel built with CONFIG_DEBUG_INFO_BTF=y",
             Self::NoSenderRung { .. } => "use Linux 6.3 or later with BTF to see who sends on inherited sockets",
+            Self::PacketSocketsUnseen { .. } => "use Linux 6.3 or later with BTF to see who writes frames",
+            Self::NoInventory { .. } => {
+                "use Linux 5.12 or later with BTF, or start the monitor before the services that it is to watch"
+            }
             Self::FieldUnknown { .. } => "report the kernel version: its layout is new to EgressWatch",
             Self::ProbeMissing { .. } => "see the cause; processes are read from /proc instead",
             Self::CgroupSubtree { .. } => "run in the host's cgroup namespace, or mount the host's cgroup v2 root",
@@ -85,6 +101,14 @@ impl fmt::Display for Degradation {
                 "the sending process is known by connect and addressed sends only: bytes sent on an inherited socket \
                  count for the process that connected it, and `egresswatch coverage` says less of {} ({cause})",
                 self.rows().join(", ")
+            ),
+            Self::PacketSocketsUnseen { cause } => {
+                write!(formatter, "frames that processes write to packet sockets are not seen ({cause})")
+            }
+            Self::NoInventory { cause } => write!(
+                formatter,
+                "connections that are older than the monitor are seen from their next packet on, and their process from \
+                 its next send where the rung tells senders ({cause})"
             ),
             Self::FieldUnknown { fields } => write!(formatter, "kernel fields not found: {fields}"),
             Self::ProbeMissing { probe, cause } => write!(formatter, "probe {probe} is not attached ({cause})"),

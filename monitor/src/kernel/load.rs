@@ -1,12 +1,16 @@
 //! Loading and attaching the kernel object: once, with one clear error. Never a retry loop on a refusal.
 
-use std::{fs::File, path::PathBuf};
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::PathBuf,
+};
 
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
     programs::{
-        BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, Program,
-        ProgramError, RawTracePoint, SockOps,
+        BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, FExit, Iter,
+        Program, ProgramError, RawTracePoint, SockOps,
     },
 };
 use monitor_common::{
@@ -18,7 +22,7 @@ use super::{
     Config, Prefixes, RungChoice, btf,
     degradation::Degradation,
     offsets,
-    probes::{Attachment, PROBES, Probe, Rung},
+    probes::{Attachment, INVENTORY, Need, PACKET_SEND, PROBES, Probe, Rung},
     system::{System, is_cgroup_root},
 };
 use crate::units::ByteSize;
@@ -72,8 +76,10 @@ pub enum LoadError {
         cause: String,
     },
     /// The forced rung is not to be had.
-    #[error("the sender rung is not available on Linux {release}: {cause}; use --rung auto")]
+    #[error("the rung {rung} is not available on Linux {release}: {cause}; use --rung auto")]
     Rung {
+        /// The rung.
+        rung: Rung,
         /// The kernel.
         release: String,
         /// Why.
@@ -89,6 +95,24 @@ pub(super) struct Loaded {
     pub(super) attached: Vec<&'static str>,
     pub(super) cgroup: PathBuf,
     cgroup_file: File,
+    choice: RungChoice,
+    has_inventory: bool,
+}
+
+/// What the kernel's type information gives.
+struct Layout {
+    offsets: Offsets,
+    /// The rungs above the base whose hooks the kernel has.
+    rungs: Vec<Rung>,
+    /// Typed programs may use socket storage and cookies.
+    has_typed_sockets: bool,
+    has_inventory: bool,
+}
+
+/// A probe that was refused.
+struct Refusal {
+    probe: &'static str,
+    cause: String,
 }
 
 /// Creates the maps and readies the programs for the rung chosen; nothing is attached yet.
@@ -105,11 +129,20 @@ pub(super) fn create(
     if !is_cgroup_root(&cgroup) {
         degradations.push(Degradation::CgroupSubtree { path: cgroup.display().to_string() });
     }
-    let (offsets, has_sender) = read_layout(&mut degradations);
-    let rung = choose_rung(config.rung, has_sender, system, &mut degradations)?;
-    let ebpf = open_object(config, &offsets, prefixes, verbose)
+    let layout = read_layout(&mut degradations);
+    let rung = choose_rung(config.rung, &layout, system, &mut degradations)?;
+    let ebpf = open_object(config, &layout, rung, prefixes, verbose)
         .map_err(|error| LoadError::Object { release: system.kernel_release.clone(), error: Box::new(error) })?;
-    Ok(Loaded { ebpf, rung, degradations, attached: Vec::new(), cgroup, cgroup_file })
+    Ok(Loaded {
+        ebpf,
+        rung,
+        degradations,
+        attached: Vec::new(),
+        cgroup,
+        cgroup_file,
+        choice: config.rung,
+        has_inventory: layout.has_inventory,
+    })
 }
 
 /// Fails if a capability is missing without which no program can be loaded and attached.
@@ -119,24 +152,98 @@ pub fn check_privileges(system: &System) -> Result<(), LoadError> {
 }
 
 impl Loaded {
-    /// Attaches every probe of the rung.
+    /// Attaches every probe of the rung, and then takes stock of the sockets that there are. Where the rung was not asked
+    /// for by name and the platform refuses the exits of functions, the base is what remains.
     pub(super) fn attach(&mut self, system: &System) -> Result<(), LoadError> {
-        let types = if self.rung == Rung::Sender { aya::Btf::from_sys_fs().ok() } else { None };
-        for probe in PROBES.into_iter().filter(|probe| probe.rung <= self.rung) {
-            match attach(&mut self.ebpf, &probe, &self.cgroup_file, types.as_ref()) {
+        let refused = |refusal: Refusal| LoadError::Probe {
+            release: system.kernel_release.clone(),
+            probe: refusal.probe,
+            cause: refusal.cause,
+        };
+        let needs_types = self.rung != Rung::Base || self.has_inventory;
+        let types = if needs_types { aya::Btf::from_sys_fs().ok() } else { None };
+        self.attach_rung(Rung::Base, types.as_ref()).map_err(refused)?;
+        if self.rung != Rung::Base
+            && let Err(refusal) = self.attach_rung(self.rung, types.as_ref())
+        {
+            if self.choice != RungChoice::Auto || self.rung != Rung::Fexit {
+                return Err(refused(refusal));
+            }
+            self.descend(&refusal);
+        }
+        self.tell_unseen_frames();
+        self.take_inventory(types.as_ref());
+        Ok(())
+    }
+
+    /// Attaches the probes that belong to `rung` itself.
+    fn attach_rung(&mut self, rung: Rung, types: Option<&aya::Btf>) -> Result<(), Refusal> {
+        for probe in PROBES.into_iter().filter(|probe| probe.rung == rung && probe.name != INVENTORY) {
+            match attach(&mut self.ebpf, &probe, &self.cgroup_file, types) {
                 Ok(()) => self.attached.push(probe.name),
-                Err(cause) if probe.is_vital => {
-                    return Err(LoadError::Probe { release: system.kernel_release.clone(), probe: probe.name, cause });
-                }
-                Err(cause) => self.degradations.push(Degradation::ProbeMissing { probe: probe.name, cause }),
+                Err(cause) => match probe.need {
+                    Need::Vital => return Err(Refusal { probe: probe.name, cause }),
+                    Need::IfThere => tracing::debug!(probe = probe.name, cause, "not on this kernel"),
+                    Need::Wanted if probe.name == PACKET_SEND => {
+                        self.degradations.push(Degradation::PacketSocketsUnseen { cause });
+                    }
+                    Need::Wanted => self.degradations.push(Degradation::ProbeMissing { probe: probe.name, cause }),
+                },
             }
         }
         Ok(())
     }
+
+    /// Goes back to the base rung.
+    fn descend(&mut self, refusal: &Refusal) {
+        for probe in PROBES.iter().filter(|probe| probe.rung == self.rung) {
+            if let Some(Program::FExit(program)) = self.ebpf.program_mut(probe.name) {
+                // It may never have been loaded.
+                let _ = program.unload();
+            }
+            self.attached.retain(|name| *name != probe.name);
+        }
+        self.rung = Rung::Base;
+        let cause = format!("the platform refused the probe {}: {}", refusal.probe, refusal.cause);
+        self.degradations.push(Degradation::NoSenderRung { cause });
+    }
+
+    fn tell_unseen_frames(&mut self) {
+        if self.rung == Rung::Base {
+            let cause = "the base rung has no hook for them".to_owned();
+            self.degradations.push(Degradation::PacketSocketsUnseen { cause });
+        }
+    }
+
+    /// Lets the kernel walk over every socket that a process holds. The programs that count are attached already, so
+    /// that no connection falls in between.
+    fn take_inventory(&mut self, types: Option<&aya::Btf>) {
+        let Some(probe) = PROBES.iter().find(|probe| probe.name == INVENTORY) else { return };
+        let outcome = match types.filter(|_| self.has_inventory) {
+            Some(types) => run_iterator(&mut self.ebpf, probe, types),
+            None => Err("the kernel does not tell typed programs of sockets".to_owned()),
+        };
+        if let Err(cause) = outcome {
+            self.degradations.push(Degradation::NoInventory { cause });
+        }
+    }
 }
 
-/// The kernel's layout, and whether it offers the sender rung's tracepoints.
-fn read_layout(degradations: &mut Vec<Degradation>) -> (Offsets, bool) {
+/// Runs an iterator's program over everything there is, and unloads it.
+fn run_iterator(ebpf: &mut Ebpf, probe: &Probe, types: &aya::Btf) -> Result<(), String> {
+    let program = ebpf.program_mut(probe.name).ok_or("the kernel object has no such program")?;
+    let program: &mut Iter = program.try_into().map_err(|error: ProgramError| describe(&error))?;
+    let ready = program.load(probe.target, types).and_then(|()| program.attach()).map_err(|error| describe(&error))?;
+    let link = program.take_link(ready).map_err(|error| describe(&error))?;
+    let mut file = link.into_file().map_err(|error| error.to_string())?;
+    // The program writes nothing: reading to the end is what makes it run.
+    let walked = io::copy(&mut file.by_ref(), &mut io::sink()).map(drop).map_err(|error| error.to_string());
+    let unloaded = program.unload().map_err(|error| describe(&error));
+    walked.and(unloaded)
+}
+
+/// The kernel's layout, and what it offers to typed programs.
+fn read_layout(degradations: &mut Vec<Degradation>) -> Layout {
     match btf::Btf::of_running_kernel() {
         Ok(types) => {
             let offsets = offsets::of_kernel(&types);
@@ -144,42 +251,74 @@ fn read_layout(degradations: &mut Vec<Degradation>) -> (Offsets, bool) {
             if !unknown.is_empty() {
                 degradations.push(Degradation::FieldUnknown { fields: unknown.join(", ") });
             }
-            let has_sender = offsets.sock_family != UNKNOWN
-                && types.has_tracepoint("sock_send_length")
-                && types.has_tracepoint("sock_recv_length");
-            (offsets, has_sender)
+            // The implementations of the helpers that take typed sockets (5.11 and 5.12).
+            let has_typed_sockets =
+                types.has_function("bpf_sk_storage_get_tracing") && types.has_function("bpf_get_socket_ptr_cookie");
+            let known = offsets.sock_family != UNKNOWN && offsets.socket_sk != UNKNOWN;
+            let has = |rung: &Rung| known && missing_targets(&types, *rung).is_empty();
+            Layout {
+                rungs: [Rung::Fexit, Rung::Sender].into_iter().filter(has).collect(),
+                has_typed_sockets,
+                has_inventory: has_typed_sockets && types.has_function("bpf_sock_from_file"),
+                offsets,
+            }
         }
         Err(error) => {
             degradations.push(Degradation::NoBtf { cause: error.to_string() });
-            (Offsets::NONE, false)
+            Layout { offsets: Offsets::NONE, rungs: Vec::new(), has_typed_sockets: false, has_inventory: false }
         }
     }
 }
 
+/// What the vital probes of `rung` hook and this kernel does not have.
+#[must_use]
+pub fn missing_targets(types: &btf::Btf, rung: Rung) -> Vec<&'static str> {
+    PROBES
+        .iter()
+        .filter(|probe| probe.rung == rung && probe.need == Need::Vital)
+        .filter(|probe| match probe.attachment {
+            Attachment::TypedTracepoint => !types.has_tracepoint(probe.target),
+            Attachment::FunctionExit => !types.has_function(probe.target),
+            _ => false,
+        })
+        .map(|probe| probe.target)
+        .collect()
+}
+
 fn choose_rung(
     choice: RungChoice,
-    has_sender: bool,
+    layout: &Layout,
     system: &System,
     degradations: &mut Vec<Degradation>,
 ) -> Result<Rung, LoadError> {
-    let cause = "the kernel has no typed tracepoint sock_send_length";
-    match (choice, has_sender) {
-        (RungChoice::Auto | RungChoice::Sender, true) => Ok(Rung::Sender),
-        (RungChoice::Sender, false) => {
-            Err(LoadError::Rung { release: system.kernel_release.clone(), cause: cause.to_owned() })
-        }
-        (RungChoice::Auto, false) => {
-            degradations.push(Degradation::NoSenderRung { cause: cause.to_owned() });
+    let no_tracepoint = "the kernel has no typed tracepoint sock_send_length";
+    let no_function = "the kernel's type information does not have the send and receive functions";
+    let unavailable = |rung, cause: &str| {
+        Err(LoadError::Rung { rung, release: system.kernel_release.clone(), cause: cause.to_owned() })
+    };
+    match choice {
+        RungChoice::Auto | RungChoice::Sender if layout.rungs.contains(&Rung::Sender) => Ok(Rung::Sender),
+        RungChoice::Auto | RungChoice::Fexit if layout.rungs.contains(&Rung::Fexit) => Ok(Rung::Fexit),
+        RungChoice::Sender => unavailable(Rung::Sender, no_tracepoint),
+        RungChoice::Fexit => unavailable(Rung::Fexit, no_function),
+        RungChoice::Auto => {
+            degradations.push(Degradation::NoSenderRung { cause: format!("{no_tracepoint}, and {no_function}") });
             Ok(Rung::Base)
         }
-        (RungChoice::Base, _) => {
+        RungChoice::Base => {
             degradations.push(Degradation::NoSenderRung { cause: String::from("the base rung was asked for") });
             Ok(Rung::Base)
         }
     }
 }
 
-fn open_object(config: &Config, offsets: &Offsets, prefixes: &Prefixes, verbose: bool) -> Result<Ebpf, aya::EbpfError> {
+fn open_object(
+    config: &Config,
+    layout: &Layout,
+    rung: Rung,
+    prefixes: &Prefixes,
+    verbose: bool,
+) -> Result<Ebpf, aya::EbpfError> {
     let flow_ring_bytes = ring_bytes(config.flow_ring_size);
     let settings = Settings {
         report_interval_ns: config.report_interval.as_ns(),
@@ -187,12 +326,14 @@ fn open_object(config: &Config, offsets: &Offsets, prefixes: &Prefixes, verbose:
         wake_bytes: u64::from(flow_ring_bytes) / 8,
         verbose: u32::from(verbose),
         capture: u32::from(config.capture_names),
+        typed_programs_have_sockets: u32::from(layout.has_typed_sockets),
+        notes_addressed_sends: u32::from(rung == Rung::Sender),
     };
     let log_level = if verbose { aya_log::Level::Debug } else { aya_log::Level::Error } as u8;
     EbpfLoader::new()
         // The first attempt is made without a log; only a refusal is repeated with one.
         .verifier_log_level(VerifierLogLevel::STATS)
-        .override_global("OFFSETS", offsets, true)
+        .override_global("OFFSETS", &layout.offsets, true)
         .override_global("SETTINGS", &settings, true)
         .override_global(aya_log::LEVEL, &log_level, false)
         .map_max_entries("FLOWS", config.flow_table_entries)
@@ -258,14 +399,22 @@ fn attach_program(
         Attachment::RawTracepoint => {
             let program: &mut RawTracePoint = program.try_into()?;
             program.load()?;
-            program.attach(probe.tracepoint)?;
+            program.attach(probe.target)?;
         }
         Attachment::TypedTracepoint => {
             let Some(types) = types else { return Err(ProgramError::NotLoaded) };
             let program: &mut BtfTracePoint = program.try_into()?;
-            program.load(probe.tracepoint, types)?;
+            program.load(probe.target, types)?;
             program.attach()?;
         }
+        Attachment::FunctionExit => {
+            let Some(types) = types else { return Err(ProgramError::NotLoaded) };
+            let program: &mut FExit = program.try_into()?;
+            program.load(probe.target, types)?;
+            program.attach()?;
+        }
+        // Not attached but run: see `run_iterator`.
+        Attachment::Iterator => return Err(ProgramError::NotAttached),
     }
     Ok(())
 }

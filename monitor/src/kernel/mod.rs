@@ -24,7 +24,7 @@ use monitor_common::{loss::LossReason, record};
 use tokio::io::unix::AsyncFd;
 
 pub use config::{Config, RungChoice};
-pub use load::{LoadError, OBJECT, check_privileges};
+pub use load::{LoadError, OBJECT, check_privileges, missing_targets};
 
 use self::{degradation::Degradation, probes::Rung, system::System};
 use crate::{

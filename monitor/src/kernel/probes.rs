@@ -2,24 +2,31 @@
 
 use std::fmt;
 
-/// How much the kernel side can see. Each rung includes the ones before it.
+/// How much the kernel side can see. Each rung includes the base; the sender rung sees what the fexit rung sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Rung {
     /// Cgroup hooks and packet accounting: Linux 5.10 and later.
     Base,
+    /// Exits of the kernel's send and receive functions: Linux 5.10 and later, with BTF, where the platform lets programs
+    /// be attached to functions.
+    Fexit,
     /// Typed tracepoints on each send and receive: Linux 6.3 and later, with BTF.
     Sender,
 }
 
 impl Rung {
     /// Every rung, the lowest first.
-    pub const ALL: [Self; 2] = [Self::Base, Self::Sender];
+    pub const ALL: [Self; 3] = [Self::Base, Self::Fexit, Self::Sender];
 
     /// Which kernels have it, and what it hooks.
     #[must_use]
     pub const fn title(self) -> &'static str {
         match self {
             Self::Base => "Linux 5.10 and later; cgroup hooks and packet accounting",
+            Self::Fexit => {
+                "Linux 5.10 and later, with BTF, where programs may be attached to functions; also the exits of the \
+                 send and receive functions"
+            }
             Self::Sender => "Linux 6.3 and later, with BTF; also typed tracepoints on each send and receive",
         }
     }
@@ -29,6 +36,7 @@ impl Rung {
     pub const fn as_token(self) -> &'static str {
         match self {
             Self::Base => "base",
+            Self::Fexit => "fexit",
             Self::Sender => "sender",
         }
     }
@@ -57,6 +65,21 @@ pub enum Attachment {
     RawTracepoint,
     /// On a typed tracepoint.
     TypedTracepoint,
+    /// On the exit of a kernel function.
+    FunctionExit,
+    /// Run once over what there is, by an iterator of the kernel.
+    Iterator,
+}
+
+/// What it means for a probe not to be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// The rung cannot run without it.
+    Vital,
+    /// The monitor runs degraded without it.
+    Wanted,
+    /// Nothing, if the kernel does not have what it hooks: another probe sees the same there.
+    IfThere,
 }
 
 /// One program of the kernel object.
@@ -66,31 +89,49 @@ pub struct Probe {
     pub name: &'static str,
     /// How it is attached.
     pub attachment: Attachment,
-    /// Tracepoint it goes to, for tracepoints.
-    pub tracepoint: &'static str,
-    /// The lowest rung that needs it.
+    /// Tracepoint, function or iterator it goes to, for those.
+    pub target: &'static str,
+    /// The rung that it belongs to; those of the base belong to every rung.
     pub rung: Rung,
-    /// Whether the monitor can run without it (degraded).
-    pub is_vital: bool,
+    /// What it means for it not to be there.
+    pub need: Need,
     /// What it is there for.
     pub purpose: &'static str,
 }
 
 const fn base(name: &'static str, attachment: Attachment, purpose: &'static str) -> Probe {
-    Probe { name, attachment, tracepoint: "", rung: Rung::Base, is_vital: true, purpose }
+    Probe { name, attachment, target: "", rung: Rung::Base, need: Need::Vital, purpose }
 }
 
-const fn process(name: &'static str, tracepoint: &'static str, purpose: &'static str) -> Probe {
-    Probe { name, attachment: Attachment::RawTracepoint, tracepoint, rung: Rung::Base, is_vital: false, purpose }
+const fn process(name: &'static str, target: &'static str, purpose: &'static str) -> Probe {
+    Probe { name, attachment: Attachment::RawTracepoint, target, rung: Rung::Base, need: Need::Wanted, purpose }
 }
 
 const fn sender(name: &'static str, purpose: &'static str) -> Probe {
     let attachment = Attachment::TypedTracepoint;
-    Probe { name, attachment, tracepoint: name, rung: Rung::Sender, is_vital: true, purpose }
+    Probe { name, attachment, target: name, rung: Rung::Sender, need: Need::Vital, purpose }
 }
 
-/// Every probe, in the order of attachment: what explains comes before what it explains, packets come last.
-pub const PROBES: [Probe; 15] = [
+const fn exit(name: &'static str, need: Need, purpose: &'static str) -> Probe {
+    Probe { name, attachment: Attachment::FunctionExit, target: name, rung: Rung::Fexit, need, purpose }
+}
+
+/// The probe that finds what packet sockets write.
+pub(super) const PACKET_SEND: &str = "packet_sendmsg";
+/// The probe that finds the sockets that are older than the programs.
+pub(super) const INVENTORY: &str = "held_sockets";
+
+impl Probe {
+    /// Whether it is attached on `rung`.
+    #[must_use]
+    pub fn is_part_of(&self, rung: Rung) -> bool {
+        self.rung == Rung::Base || self.rung == rung
+    }
+}
+
+/// Every probe, in the order of attachment: what explains comes before what it explains, packets come after it, and what
+/// was there before comes last.
+pub const PROBES: [Probe; 22] = [
     process("cgroup_mkdir", "cgroup_mkdir", "paths of cgroups: units, containers, pods"),
     process("process_fork", "sched_process_fork", "lineage of processes"),
     process("process_exec", "sched_process_exec", "executables and arguments"),
@@ -106,4 +147,18 @@ pub const PROBES: [Probe; 15] = [
     base("connect6", Attachment::SocketAddress, "who connects, IPv6"),
     sender("sock_send_length", "the process that sends, and exact bytes of each send"),
     sender("sock_recv_length", "exact bytes of each receive"),
+    exit("inet_sendmsg", Need::Vital, "the process that sends, and exact bytes of each send, IPv4"),
+    exit("inet6_sendmsg", Need::Vital, "the process that sends, and exact bytes of each send, IPv6"),
+    exit("inet_sendpage", Need::IfThere, "the same for sendfile and splice before Linux 6.5"),
+    exit(PACKET_SEND, Need::Wanted, "who writes frames to packet sockets"),
+    exit("inet_recvmsg", Need::Vital, "exact bytes of each receive, IPv4"),
+    exit("inet6_recvmsg", Need::Vital, "exact bytes of each receive, IPv6"),
+    Probe {
+        name: INVENTORY,
+        attachment: Attachment::Iterator,
+        target: "task_file",
+        rung: Rung::Base,
+        need: Need::Wanted,
+        purpose: "sockets that are older than the monitor; runs once",
+    },
 ];

@@ -36,6 +36,7 @@ pub(super) fn flow(key: FlowKey) -> Flow {
         sender: None,
         local: None,
         translated: None,
+        link: None,
         facts: FlowFacts { attempted: true, ..FlowFacts::default() },
         counters: FlowCounters::default(),
         first_at: BootTime(SECOND_NS),

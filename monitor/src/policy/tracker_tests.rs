@@ -68,6 +68,7 @@ fn flow(name: &str, first_at: BootTime) -> Flow {
         sender: None,
         local: None,
         translated: None,
+        link: None,
         facts: FlowFacts { attempted: true, ..FlowFacts::default() },
         counters: FlowCounters::default(),
         first_at,

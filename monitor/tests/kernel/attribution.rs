@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     Case,
-    support::{Cgroup, Launch, Network, Program, Record, Rung, TcpServer, Traffic, is_emulated, watch},
+    support::{Cgroup, Launch, Network, Program, Record, Rung, TcpServer, Traffic, UdpServer, is_emulated, watch},
     tcp::flow_end,
 };
 
@@ -16,6 +16,8 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("a_process_that_becomes_another_program_is_named", becomes_another),
     Case::new("a_forked_child_that_sends_is_told_from_the_connector", |rung| child_sends(rung, false)),
     Case::new("another_program_that_inherited_the_socket_is_told_from_the_connector", |rung| child_sends(rung, true)),
+    Case::new("a_program_that_sends_after_an_exec_is_told_from_the_connector", sends_after_exec),
+    Case::new("two_processes_share_a_datagram_socket", share_a_socket),
     Case::new("another_user_is_named", another_user),
     Case::new("a_new_cgroup_is_named", new_cgroup),
     Case::new("a_container_is_named", container),
@@ -94,8 +96,8 @@ fn child_sends(rung: Rung, other_program: bool) -> Result<()> {
             ensure!(end.bytes() == (Some(BY_PARENT + BY_CHILD), Some(0)), "other bytes");
             let (actor, executable) = match rung {
                 Rung::Base => (finished.pid, &parent),
-                Rung::Sender if other_program => (child_pid.cast_unsigned(), &child),
-                Rung::Sender => (child_pid.cast_unsigned(), &parent),
+                Rung::Fexit | Rung::Sender if other_program => (child_pid.cast_unsigned(), &child),
+                Rung::Fexit | Rung::Sender => (child_pid.cast_unsigned(), &parent),
             };
             ensure!(end.number("/process/pid") == Some(u64::from(actor)), "another actor than {actor}");
             ensure!(end.executable() == Some(executable.name()), "another executable than {}", executable.name());
@@ -106,7 +108,7 @@ fn child_sends(rung: Rung, other_program: bool) -> Result<()> {
                     ensure!(connector.is_none(), "a connector beside the actor");
                     ensure!(queued.is_none(), "bytes that this rung cannot count");
                 }
-                Rung::Sender => {
+                Rung::Fexit | Rung::Sender => {
                     ensure!(connector == Some(u64::from(finished.pid)), "another connector than {}", finished.pid);
                     let executable = end.text("/egresswatch/connector/executable");
                     ensure!(executable == Some(parent.name()), "the connector's executable is wrong");
@@ -116,6 +118,72 @@ fn child_sends(rung: Rung, other_program: bool) -> Result<()> {
             Ok(())
         };
         check(&end).with_context(|| end.pretty())
+    })
+}
+
+/// The process stays the same, with its id and its start; the program that sends is another one.
+fn sends_after_exec(rung: Rung) -> Result<()> {
+    const BEFORE: u64 = 400;
+    const AFTER: u64 = 77;
+    let network = Network::new()?;
+    let server = TcpServer::start(&network, BEFORE + AFTER, 0)?;
+    let remote = SocketAddr::new("120.232.0.1".parse()?, server.port);
+    let (before, after) = (Program::new("connects-first")?, Program::new("sends-then")?);
+    watch(rung, |view| {
+        let program = after.path.clone();
+        let traffic = Traffic::TcpExecAndSend { to: remote, before: BEFORE, after: AFTER, program };
+        let pid = Launch::inside(&network).run(&before, &traffic)?.pid;
+        let end = view.one(&format!("the end of the flow to {remote}"), |record| {
+            record.is_flow_end() && record.is_egress() && record.remote() == Some(remote)
+        })?;
+        let check = || -> Result<()> {
+            ensure!(end.bytes() == (Some(BEFORE + AFTER), Some(0)), "other bytes");
+            ensure!(end.number("/process/pid") == Some(u64::from(pid)), "another process than {pid}");
+            let (actor, connector) = if rung.tells_senders() { (&after, Some(before.name())) } else { (&before, None) };
+            ensure!(end.executable() == Some(actor.name()), "another executable than {}", actor.name());
+            let told = end.text("/egresswatch/connector/executable");
+            ensure!(told == connector, "the connector is {told:?} and not {connector:?}");
+            Ok(())
+        };
+        check().with_context(|| end.pretty())
+    })
+}
+
+/// Each send counts for the process that made it, although the socket is one and both send at once.
+fn share_a_socket(rung: Rung) -> Result<()> {
+    const DATAGRAMS: u64 = 500;
+    const BYTES: u64 = 64;
+    let network = Network::new()?;
+    let servers = [
+        UdpServer::start(&network, "120.232.0.1".parse()?, None)?,
+        UdpServer::start(&network, "8.8.8.8".parse()?, None)?,
+    ];
+    let program = Program::new("shares")?;
+    watch(rung, |view| {
+        let [by_parent, by_child] = [&servers[0], &servers[1]].map(|server| server.address);
+        let traffic = Traffic::UdpShared { by_parent, by_child, datagrams: DATAGRAMS, send: BYTES };
+        let finished = Launch::inside(&network).run(&program, &traffic)?;
+        let child = finished.facts.child.context("the generator told no child")?.cast_unsigned();
+        for (remote, pid) in [(by_parent, finished.pid), (by_child, child)] {
+            let end = flow_end(&view, &program, remote)?;
+            let check = || -> Result<()> {
+                ensure!(end.bytes() == (Some(DATAGRAMS * BYTES), Some(0)), "other bytes");
+                ensure!(end.number("/process/pid") == Some(u64::from(pid)), "another process than {pid}");
+                ensure!(end.text("/egresswatch/connector/pid").is_none(), "a connector beside the sender");
+                let queued = end.number("/egresswatch/flow/out/queued_bytes");
+                // The tracepoint does not tell the address: the datagram that was under way when the second process
+                // first used the socket may be left out.
+                let least = match rung {
+                    Rung::Base => None,
+                    Rung::Fexit => Some(DATAGRAMS * BYTES),
+                    Rung::Sender => Some((DATAGRAMS - 1) * BYTES),
+                };
+                ensure!(queued >= least && queued <= Some(DATAGRAMS * BYTES), "{queued:?} bytes handed over");
+                Ok(())
+            };
+            check().with_context(|| end.pretty())?;
+        }
+        Ok(())
     })
 }
 

@@ -9,6 +9,7 @@
 mod attribution;
 mod claim;
 mod executables;
+mod inventory;
 mod lifecycle;
 mod load;
 mod names;
@@ -103,6 +104,7 @@ fn cases() -> impl Iterator<Item = Case> {
         tools::CASES,
         load::CASES,
         names::CASES,
+        inventory::CASES,
         lifecycle::CASES,
     ];
     families.into_iter().flatten().copied()

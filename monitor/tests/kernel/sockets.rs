@@ -15,7 +15,7 @@ use crate::{
     claim::{Sent, check_identity, claimed, exact, sight},
     support::{
         CABLE_IPV4, DatagramWay, Datagrams, HandOver, LOCAL_IPV4, LOCAL_IPV6, Launch, Network, PacketWay, Packets,
-        Program, Protocol, Rung, Stream, StreamWay, TcpServer, Traffic, UdpServer, View, watch,
+        Program, Protocol, Record, Rung, Stream, StreamWay, TcpServer, Traffic, UdpServer, View, watch,
     },
     tcp::flow_end,
     ways::REMOTES,
@@ -27,7 +27,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("sctp", sctp),
     Case::new("raw_ip", |rung| packets(rung, "raw_ip", PacketWay::RawIp)),
     Case::new("raw_ip_with_own_header", |rung| packets(rung, "raw_header", PacketWay::RawHeader)),
-    Case::new("packet_socket", |rung| packets(rung, "packet_socket", PacketWay::PacketSocket)),
+    Case::new("packet_socket", packet_socket),
     Case::new("passed_over_a_unix_socket", |rung| handed_over(rung, "passed_over_unix", true)),
     Case::new("taken_by_pidfd_getfd", |rung| handed_over(rung, "taken_by_pidfd", false)),
     Case::new("loopback", loopback),
@@ -85,7 +85,7 @@ fn sctp(rung: Rung) -> Result<()> {
     let server = TcpServer::over(&network, Protocol::Sctp, BYTES.0, BYTES.1)?;
     for address in REMOTES {
         let to = SocketAddr::new(address.parse()?, server.port);
-        let remote = SocketAddr::new(to.ip(), 0);
+        let remote = to;
         let program = Program::new("sctp")?;
         watch(rung, |view| {
             let way = StreamWay::Sctp;
@@ -122,7 +122,7 @@ fn packets(rung: Rung, row: &str, way: PacketWay) -> Result<()> {
             // What comes after it in the output says that it would have come.
             marker(&view, &network)?;
             // A raw socket has no connect or send that could be seen: who made it is who is named.
-            let caveats: &[&str] = if way == PacketWay::PacketSocket { &[] } else { &["identity_from_creation"] };
+            let caveats: &[&str] = &["identity_from_creation"];
             claimed(
                 &view,
                 rung,
@@ -134,6 +134,49 @@ fn packets(rung: Rung, row: &str, way: PacketWay) -> Result<()> {
         let arrived = server.finish();
         let expected = if way == PacketWay::RawIp { 0 } else { COUNT * SIZE };
         ensure!(arrived == expected, "the server got {arrived} bytes by {way:?}, not {expected}");
+    }
+    Ok(())
+}
+
+/// Frames that go around the IP stack. The function tells the interface that a frame is addressed to, the tracepoint only
+/// one that the socket is bound to, which this one is not.
+fn packet_socket(rung: Rung) -> Result<()> {
+    const COUNT: u64 = 7;
+    const SIZE: u64 = 701;
+    let network = Network::new()?;
+    for (address, from, header) in [(REMOTES[0], LOCAL_IPV4, 28), (REMOTES[1], LOCAL_IPV6, 48)] {
+        let server = UdpServer::start(&network, address.parse()?, None)?;
+        let program = Program::new("frames")?;
+        watch(rung, |view| {
+            let way = PacketWay::PacketSocket;
+            let traffic = Traffic::Packets(Packets { from, to: server.address, way, count: COUNT, size: SIZE });
+            let pid = Launch::inside(&network).run(&program, &traffic)?.pid;
+            // What comes after it in the output says that it would have come.
+            marker(&view, &network)?;
+            let of_process = |flow: &Record| flow.number("/process/pid") == Some(u64::from(pid));
+            let flows: Vec<_> = view.monitor.live_flows()?.into_iter().filter(of_process).collect();
+            if let Sight::NotSeen(_) = sight("packet_socket", rung)? {
+                ensure!(flows.is_empty(), "the table says that this is not seen: {flows:?}");
+                return Ok(());
+            }
+            let [flow] = flows.as_slice() else { anyhow::bail!("not one flow: {flows:?}") };
+            let check = || -> Result<()> {
+                ensure!(flow.text("/network/transport") == Some("packet"), "another transport");
+                ensure!(flow.executable() == Some(program.name()), "another executable");
+                ensure!(flow.bytes().0 == Some(COUNT * (SIZE + header)), "other bytes");
+                ensure!(flow.remote().is_none(), "a destination that nobody saw");
+                ensure!(flow.texts("/egresswatch/flow/caveats") == ["destination_not_visible"], "other caveats");
+                let interface = flow.number("/egresswatch/flow/link/interface_index");
+                ensure!(interface == (rung == Rung::Fexit).then_some(1), "another interface");
+                let said = flow.text("/message").unwrap_or_default();
+                ensure!(said.contains("destination not visible"), "the message does not say so");
+                Ok(())
+            };
+            check().with_context(|| flow.pretty())
+        })
+        .with_context(|| format!("to {address}"))?;
+        let arrived = server.finish();
+        ensure!(arrived == COUNT * SIZE, "the server got {arrived} bytes, not {}", COUNT * SIZE);
     }
     Ok(())
 }

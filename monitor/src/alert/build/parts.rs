@@ -9,9 +9,9 @@ use crate::{
         record::{
             Account, AutonomousSystem, Boot, Connector, Container, Direction, DirectionFields, Endpoint,
             ExecutableQuality, FlowCaveat, FlowFact, FlowFields, FlowReport, Geo, Hash, Host, KeyFields, KeyKind,
-            ListMatch, NameFields, Nat, Network, NetworkType, OperatingSystem, Orchestrator, OrchestratorResource,
-            Organization, Outcome, OwnerFields, Package, Process, ProcessFields, ProxiedFields, Record, Related,
-            Relative, Rule, RuleCategory, Thread, Tls, TlsClient, Url, User,
+            LinkFields, ListMatch, NameFields, Nat, Network, NetworkType, OperatingSystem, Orchestrator,
+            OrchestratorResource, Organization, Outcome, OwnerFields, Package, Process, ProcessFields, ProxiedFields,
+            Record, Related, Relative, Rule, RuleCategory, Thread, Tls, TlsClient, Url, User,
         },
         text,
         time::Timestamp,
@@ -52,7 +52,7 @@ pub(super) fn describe_flow(record: &mut Record, clock: WallClock, subject: &Sub
     record.related = Some(everything);
     record.egresswatch.connector = subject
         .connector
-        .filter(|connector| subject.actor.is_none_or(|actor| actor.key != connector.key))
+        .filter(|connector| subject.actor.is_none_or(|actor| is_another(actor, connector)))
         .map(connector_fields);
     describe_matches(record, subject.matches);
 }
@@ -131,8 +131,8 @@ fn remote_endpoint(subject: &Subject<'_>) -> Endpoint {
     let owner = subject.owner;
     let organization = owner.organisation.as_deref().map(|organisation| Organization { name: organisation.to_owned() });
     Endpoint {
-        ip: Some(flow.remote_address().to_canonical()),
-        port: port(flow.key.remote.port()),
+        ip: flow.key.destination().map(|remote| remote.ip().to_canonical()),
+        port: flow.key.destination().and_then(|remote| port(remote.port())),
         domain: subject.names.names.first().map(|named| named.name.to_string()),
         bytes: counted(flow, flow.counters.payload_in_bytes),
         packets: counted(flow, flow.counters.packets_in),
@@ -147,18 +147,22 @@ fn network(flow: &Flow) -> Network {
     let protocol = flow.key.protocol;
     let counters = &flow.counters;
     // The id is that of the packets, so of the translated address where there is one.
-    let remote = flow.translated.unwrap_or(flow.key.remote);
+    let remote = flow.translated.or(flow.key.destination());
     let local = flow.local.filter(|local| !local.ip().is_unspecified());
     Network {
         transport: protocol.to_string(),
-        iana_number: protocol.number().to_string(),
-        kind: if flow.remote_address().to_canonical().is_ipv4() { NetworkType::Ipv4 } else { NetworkType::Ipv6 },
+        iana_number: protocol.number().map(|number| number.to_string()),
+        kind: flow
+            .key
+            .destination()
+            .map(|remote| if remote.ip().to_canonical().is_ipv4() { NetworkType::Ipv4 } else { NetworkType::Ipv6 }),
         direction: if flow.facts.inbound { Direction::Ingress } else { Direction::Egress },
         bytes: counted(flow, counters.payload_out_bytes.saturating_add(counters.payload_in_bytes)),
         packets: counted(flow, counters.packets_out.saturating_add(counters.packets_in)),
         community_id: local
             .filter(|local| local.port() != 0 || !has_ports(protocol))
-            .and_then(|local| community_id(canonical(local), canonical(remote), protocol)),
+            .zip(remote)
+            .and_then(|(local, remote)| community_id(canonical(local), canonical(remote), protocol)),
     }
 }
 
@@ -174,12 +178,13 @@ fn flow_fields(clock: WallClock, subject: &Subject<'_>) -> FlowFields {
     let flow = subject.flow;
     let facts = flow.facts;
     let counters = &flow.counters;
-    let direction = |payload_bytes, wire_bytes, packets, queued_bytes| {
-        (!facts.untracked).then_some(DirectionFields { payload_bytes, wire_bytes, packets, queued_bytes })
+    let direction = |payload_bytes, wire_bytes, packets, queued_bytes, before_bytes| {
+        let fields = DirectionFields { payload_bytes, wire_bytes, packets, queued_bytes, before_bytes };
+        (!facts.untracked).then_some(fields)
     };
     let chosen = |facts: &[(bool, FlowFact)]| facts.iter().filter(|fact| fact.0).map(|fact| fact.1).collect();
     FlowFields {
-        id: format!("{:x}.{:x}.{}.{}", flow.key.socket_cookie, flow.first_at.0, flow.key.protocol, flow.key.remote),
+        id: flow_id(flow),
         report: match flow.reason {
             ReportReason::Attempt => FlowReport::Attempt,
             ReportReason::Established => FlowReport::Established,
@@ -201,6 +206,8 @@ fn flow_fields(clock: WallClock, subject: &Subject<'_>) -> FlowFields {
         ]),
         caveats: [
             (facts.midstream, FlowCaveat::Midstream),
+            (facts.snapshot, FlowCaveat::Snapshot),
+            (flow.link.is_some(), FlowCaveat::DestinationNotVisible),
             (facts.untracked, FlowCaveat::Untracked),
             (facts.identity_from_creation, FlowCaveat::IdentityFromCreation),
             (facts.identity_from_listener, FlowCaveat::IdentityFromListener),
@@ -214,16 +221,23 @@ fn flow_fields(clock: WallClock, subject: &Subject<'_>) -> FlowFields {
             counters.wire_out_bytes,
             counters.packets_out,
             counters.queued_out_bytes,
+            counters.before_out_bytes,
         ),
         inward: direction(
             counters.payload_in_bytes,
             counters.wire_in_bytes,
             counters.packets_in,
             counters.queued_in_bytes,
+            counters.before_in_bytes,
         ),
         established: flow.established_at.map(|at| clock.at(at)),
         first_sent: flow.first_sent_at.map(|at| clock.at(at)),
         last: clock.at(flow.last_at),
+        link: flow.link.as_ref().map(|link| LinkFields {
+            interface_index: link.interface_index,
+            interface_name: link.interface_name.clone(),
+            ether_type: link.ether_type.map(|number| format!("0x{number:04x}")),
+        }),
         network_namespace_cookie: flow.actor().and_then(|actor| actor.network_namespace_cookie),
     }
 }
@@ -259,6 +273,20 @@ fn describe_names(record: &mut Record, clock: WallClock, subject: &Subject<'_>) 
         port: proxied.port,
         owner: subject.target_owner.map(|owner| owner_fields(owner, subject)),
     });
+}
+
+fn flow_id(flow: &Flow) -> String {
+    let (cookie, first_ns, protocol) = (flow.key.socket_cookie, flow.first_at.0, flow.key.protocol);
+    match flow.key.destination() {
+        Some(remote) => format!("{cookie:x}.{first_ns:x}.{protocol}.{remote}"),
+        None => format!("{cookie:x}.{first_ns:x}.{protocol}"),
+    }
+}
+
+/// Whether two descriptions are of different programs: another process, or the same one after it executed another file.
+fn is_another(actor: &process::Process, connector: &process::Process) -> bool {
+    let program = |process: &process::Process| process.executable.as_ref().map(|executable| executable.path.clone());
+    actor.key != connector.key || program(actor) != program(connector)
 }
 
 fn name_fields(named: &Named, clock: WallClock, flow: &Flow) -> NameFields {
@@ -358,7 +386,8 @@ fn path(path: &Path) -> String {
 
 fn related(subject: &Subject<'_>, local: &Endpoint) -> Related {
     let flow = subject.flow;
-    let mut ip: Vec<_> = local.ip.into_iter().chain([flow.remote_address().to_canonical()]).collect();
+    let remote = flow.key.destination().map(|remote| remote.ip().to_canonical());
+    let mut ip: Vec<_> = local.ip.into_iter().chain(remote).collect();
     ip.extend(flow.translated.map(|to| to.ip().to_canonical()));
     ip.extend(subject.names.proxied.as_ref().and_then(Proxied::address));
     ip.dedup();

@@ -32,6 +32,9 @@ pub struct FlowFields {
     pub first_sent: Option<Timestamp>,
     /// Last packet.
     pub last: Timestamp,
+    /// Where a packet socket writes its frames; absent for every other flow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub link: Option<LinkFields>,
     /// Cookie of the network namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network_namespace_cookie: Option<u64>,
@@ -85,6 +88,10 @@ pub enum FlowFact {
 pub enum FlowCaveat {
     /// First seen in the middle: earlier bytes are not counted.
     Midstream,
+    /// The socket is older than the monitor; the process is the one that held it when the monitor started.
+    Snapshot,
+    /// Frames were written around the IP stack: where they went is not seen.
+    DestinationNotVisible,
     /// The flow table was full: nothing was counted.
     Untracked,
     /// The process is the one that created the socket.
@@ -98,7 +105,7 @@ pub enum FlowCaveat {
 /// Bytes and packets of one direction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DirectionFields {
-    /// Transport payload bytes, retransmissions not counted.
+    /// Transport payload bytes, retransmissions not counted; bytes of frames for a packet socket.
     pub payload_bytes: u64,
     /// Bytes of IP packets, headers and retransmissions included.
     pub wire_bytes: u64,
@@ -107,4 +114,22 @@ pub struct DirectionFields {
     /// Bytes that processes handed to the socket or took from it; absent where the kernel side cannot count them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queued_bytes: Option<u64>,
+    /// Payload that TCP had moved before the monitor started, as the kernel counted it; not part of the other numbers.
+    /// Absent for flows that began later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before_bytes: Option<u64>,
+}
+
+/// Where a packet socket writes its frames.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct LinkFields {
+    /// Index of the network interface, in the socket's network namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interface_index: Option<u32>,
+    /// Name of the interface that the socket is bound to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interface_name: Option<String>,
+    /// Ethernet protocol of the frames, as `0x0800`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ether_type: Option<String>,
 }

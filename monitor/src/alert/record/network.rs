@@ -74,13 +74,16 @@ pub struct Nat {
 /// ECS `network.*`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Network {
-    /// Transport protocol: `tcp`, `udp`, `icmp`, `ipv6-icmp`, `sctp`, or `ip-` and the protocol's number.
+    /// Transport protocol: `tcp`, `udp`, `icmp`, `ipv6-icmp`, `sctp`, or `ip-` and the protocol's number;
+    /// `packet` for frames that a process wrote to a packet socket, around the IP stack.
     pub transport: String,
-    /// The transport protocol's number at IANA.
-    pub iana_number: String,
-    /// Version of IP.
+    /// The transport protocol's number at IANA; absent for a packet socket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub iana_number: Option<String>,
+    /// Version of IP; absent for a packet socket.
     #[serde(rename = "type")]
-    pub kind: NetworkType,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<NetworkType>,
     /// `egress` for a flow that this host opened, `ingress` for one that the remote side opened.
     pub direction: Direction,
     /// Transport payload bytes of both directions.

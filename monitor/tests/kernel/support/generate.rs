@@ -45,6 +45,14 @@ pub(crate) enum Traffic {
     TcpAndVanish { to: SocketAddr, send: u64 },
     /// Connect, send, and become another program that holds the connection until standard input ends.
     TcpAndExec { to: SocketAddr, send: u64, program: PathBuf },
+    /// Connect and send, become another program, and send on the same connection.
+    TcpExecAndSend { to: SocketAddr, before: u64, after: u64, program: PathBuf },
+    /// Listen, and after the test's cue read `receive` bytes from the first to connect and answer with `send`.
+    TcpListen { at: SocketAddr, receive: u64, send: u64 },
+    /// Connect a datagram socket and send one datagram; on the test's cue send another.
+    UdpOnCue { to: SocketAddr, before: u64, after: u64 },
+    /// A process and its child send on one unconnected datagram socket at once, each to its own address.
+    UdpShared { by_parent: SocketAddr, by_child: SocketAddr, datagrams: u64, send: u64 },
     /// Connect and send; on the test's cue send more.
     TcpOnCue { to: SocketAddr, before: u64, after: u64 },
     /// Connect and send; then a child sends on the same connection and ends.
@@ -124,6 +132,7 @@ pub(crate) fn generate(argument: Option<&str>) -> ExitCode {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "an arm for each kind of traffic")]
 fn make(traffic: &Traffic) -> Result<()> {
     match traffic {
         Traffic::Tcp { to, connections, send, receive, hold } => {
@@ -147,6 +156,32 @@ fn make(traffic: &Traffic) -> Result<()> {
             let stream = converse(*to, *send, 0)?;
             keep_over_exec(&stream)?;
             bail!(generator(program, &Traffic::Wait)?.exec())
+        }
+        Traffic::TcpExecAndSend { to, before, after, program } => {
+            let stream = converse(*to, *before, 0)?;
+            let descriptor = keep_over_exec(&stream)?;
+            bail!(generator(program, &Traffic::SendOn { descriptor, send: *after })?.exec())
+        }
+        Traffic::TcpListen { at, receive, send } => {
+            let listener = std::net::TcpListener::bind(at).with_context(|| format!("cannot listen at {at}"))?;
+            tell(&Facts::default())?;
+            io::stdin().read_line(&mut String::new())?;
+            let (mut stream, _) = listener.accept()?;
+            stream.read_exact(&mut payload(*receive)).context("the request is too short")?;
+            stream.write_all(&payload(*send))?;
+            wait()
+        }
+        Traffic::UdpOnCue { to, before, after } => {
+            let socket = udp_socket(to.is_ipv4())?;
+            socket.connect(to)?;
+            ensure!(socket.send(&payload(*before))? as u64 == *before, "sent in part only");
+            tell(&Facts::default())?;
+            io::stdin().read_line(&mut String::new())?;
+            ensure!(socket.send(&payload(*after))? as u64 == *after, "sent in part only");
+            wait()
+        }
+        Traffic::UdpShared { by_parent, by_child, datagrams, send } => {
+            udp_shared(*by_parent, *by_child, *datagrams, *send)
         }
         Traffic::TcpOnCue { to, before, after } => {
             let mut stream = converse(*to, *before, 0)?;
@@ -261,6 +296,31 @@ fn from_child(to: SocketAddr, by_parent: u64, by_child: u64, program: Option<&Pa
     };
     tell(&Facts { child: Some(child), ..Facts::default() })?;
     wait()
+}
+
+fn udp_shared(by_parent: SocketAddr, by_child: SocketAddr, datagrams: u64, send: u64) -> Result<()> {
+    let socket = udp_socket(by_parent.is_ipv4())?;
+    let send_all = |to: SocketAddr| -> io::Result<()> {
+        for _ in 0..datagrams {
+            socket.send_to(&payload(send), to)?;
+        }
+        Ok(())
+    };
+    // SAFETY: this process has one thread.
+    match unsafe { fork() }? {
+        ForkResult::Parent { child } => {
+            let outcome = send_all(by_parent);
+            waitpid(child, None)?;
+            outcome?;
+            tell(&Facts { child: Some(child.as_raw()), ..Facts::default() })?;
+            wait()
+        }
+        ForkResult::Child => {
+            let outcome = send_all(by_child);
+            // SAFETY: ends the child without the parent's cleaning up.
+            unsafe { libc::_exit(i32::from(outcome.is_err())) }
+        }
+    }
 }
 
 fn udp(to: &[SocketAddr], connected: bool, datagrams: u64, send: u64, receive: Option<u64>, hold: bool) -> Result<()> {

@@ -108,7 +108,7 @@ impl Monitor {
     }
 
     /// What it said since its start.
-    fn whole(&self) -> View<'_> {
+    pub(crate) fn whole(&self) -> View<'_> {
         View { monitor: self, from: 0, patience: patience() }
     }
 

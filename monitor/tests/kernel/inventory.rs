@@ -1,0 +1,187 @@
+//! What is older than the monitor: found when it starts, with its process, and counted from then on.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::{
+    Case,
+    support::{
+        Launch, Monitor, Network, Program, Record, Rung, Settings, TcpServer, Traffic, UdpServer, View, has_inventory,
+    },
+};
+
+/// The tests of this file.
+pub(crate) const CASES: &[Case] = &[
+    Case::new("connections_are_found_at_the_start", connections),
+    Case::new("datagram_sockets_are_found_at_the_start", datagram_sockets),
+    Case::new("a_listener_is_found_at_the_start", listener),
+];
+
+/// Sent before the monitor starts.
+const BEFORE: u64 = 500;
+/// Sent while it watches.
+const AFTER: u64 = 321;
+
+/// Addresses on a list, one an owner, and not on any.
+const FLAGGED: [&str; 2] = ["120.232.0.1", "240e::1"];
+const ORDINARY: [&str; 2] = ["8.8.8.8", "2001:4860:4860::8888"];
+
+/// Each in a network namespace of its own, none of them the monitor's.
+fn connections(rung: Rung) -> Result<()> {
+    let mut clients = Vec::new();
+    for address in FLAGGED.into_iter().chain(ORDINARY) {
+        let network = Network::new()?;
+        let server = TcpServer::start(&network, BEFORE + AFTER, 0)?;
+        let remote = SocketAddr::new(address.parse()?, server.port);
+        let program = Program::new("older-tcp")?;
+        let traffic = Traffic::TcpOnCue { to: remote, before: BEFORE, after: AFTER };
+        let running = Launch::inside(&network).start(&program, &traffic)?;
+        clients.push((remote, program, running, server));
+    }
+    let monitor = Monitor::start(rung, Settings::default())?;
+    if !has_inventory() {
+        return says_that_it_has_none(monitor);
+    }
+    let view = monitor.whole();
+    for (remote, program, ..) in &clients {
+        let flow = live_flow(&monitor, *remote)?;
+        let check = || -> Result<()> {
+            ensure!(flow.executable() == Some(program.name()), "another executable than {}", program.name());
+            ensure!(flow.number("/egresswatch/flow/out/before_bytes") == Some(BEFORE), "other bytes before");
+            ensure!(flow.bytes() == (Some(0), Some(0)), "bytes that were not seen");
+            ensure!(flow.texts("/egresswatch/flow/caveats") == ["midstream", "snapshot"], "other caveats");
+            ensure!(flow.facts().contains(&"established"), "not established");
+            Ok(())
+        };
+        check().with_context(|| flow.pretty())?;
+    }
+    for (remote, program, running, _) in &mut clients {
+        let is_flagged = FLAGGED.contains(&remote.ip().to_string().as_str());
+        if is_flagged {
+            let alert = alert(&view, *remote, "established")?;
+            ensure!(alert.executable() == Some(program.name()), "{}", alert.pretty());
+            let said = alert.text("/message").unwrap_or_default();
+            ensure!(said.contains("before the start of the monitor"), "{}", alert.pretty());
+        }
+        running.cue()?;
+        if is_flagged {
+            alert(&view, *remote, "sent")?;
+        }
+    }
+    for (remote, program, running, server) in clients {
+        running.finish()?;
+        let end = flow_end(&view, remote)?;
+        let check = || -> Result<()> {
+            ensure!(end.executable() == Some(program.name()), "another executable than {}", program.name());
+            ensure!(end.bytes() == (Some(AFTER), Some(0)), "other bytes than those since the start");
+            ensure!(end.number("/egresswatch/flow/out/before_bytes") == Some(BEFORE), "other bytes before");
+            Ok(())
+        };
+        check().with_context(|| end.pretty())?;
+        let made: u64 = server.finish().iter().map(|connection| connection.received).sum();
+        ensure!(made == BEFORE + AFTER, "the server got {made} bytes");
+    }
+    monitor.stop().map(drop)
+}
+
+/// Connected ones have a flow; that of the datagram before is not counted, and nothing tells how much it was.
+fn datagram_sockets(rung: Rung) -> Result<()> {
+    let mut clients = Vec::new();
+    for address in FLAGGED.into_iter().chain(ORDINARY) {
+        let network = Network::new()?;
+        let server = UdpServer::start(&network, address.parse()?, None)?;
+        let program = Program::new("older-udp")?;
+        let traffic = Traffic::UdpOnCue { to: server.address, before: BEFORE, after: AFTER };
+        let running = Launch::inside(&network).start(&program, &traffic)?;
+        clients.push((program, running, server));
+    }
+    let monitor = Monitor::start(rung, Settings::default())?;
+    if !has_inventory() {
+        return says_that_it_has_none(monitor);
+    }
+    let view = monitor.whole();
+    for (program, running, server) in clients {
+        let remote = server.address;
+        let mut running = running;
+        let flow = live_flow(&monitor, remote)?;
+        ensure!(flow.executable() == Some(program.name()), "{}", flow.pretty());
+        ensure!(flow.text("/egresswatch/flow/out/before_bytes").is_none(), "{}", flow.pretty());
+        running.cue()?;
+        running.finish()?;
+        let end = flow_end(&view, remote)?;
+        let check = || -> Result<()> {
+            ensure!(end.executable() == Some(program.name()), "another executable than {}", program.name());
+            ensure!(end.bytes() == (Some(AFTER), Some(0)), "other bytes than those since the start");
+            ensure!(end.texts("/egresswatch/flow/caveats") == ["midstream", "snapshot"], "other caveats");
+            Ok(())
+        };
+        check().with_context(|| end.pretty())?;
+        if FLAGGED.contains(&remote.ip().to_string().as_str()) {
+            let alert = alert(&view, remote, "sent")?;
+            ensure!(alert.executable() == Some(program.name()), "{}", alert.pretty());
+        }
+    }
+    monitor.stop().map(drop)
+}
+
+/// What it accepts while the monitor watches belongs to its process.
+fn listener(rung: Rung) -> Result<()> {
+    const REPLY: u64 = 97;
+    let network = Network::new()?;
+    let at = SocketAddr::new("8.8.4.4".parse()?, network.port());
+    let (server, client) = (Program::new("older-listener")?, Program::new("younger-client")?);
+    let listen = Traffic::TcpListen { at, receive: AFTER, send: REPLY };
+    let mut listening = Launch::inside(&network).start(&server, &listen)?;
+    let monitor = Monitor::start(rung, Settings::default())?;
+    if !has_inventory() {
+        return says_that_it_has_none(monitor);
+    }
+    let view = monitor.whole();
+    listening.cue()?;
+    let traffic = Traffic::Tcp { to: at, connections: 1, send: AFTER, receive: REPLY, hold: false };
+    Launch::inside(&network).run(&client, &traffic)?;
+    let pid = listening.finish()?.pid;
+    let end = view.one("the end of the accepted connection", |record| {
+        record.is_flow_end() && !record.is_egress() && record.remote() == Some(at)
+    })?;
+    let check = || -> Result<()> {
+        ensure!(end.executable() == Some(server.name()), "another executable than {}", server.name());
+        ensure!(end.number("/process/pid") == Some(u64::from(pid)), "another process than {pid}");
+        // The opener is the source: this side got what it sent.
+        ensure!(end.bytes() == (Some(AFTER), Some(REPLY)), "other bytes");
+        Ok(())
+    };
+    check().with_context(|| end.pretty())?;
+    monitor.stop().map(drop)
+}
+
+/// The flow to `remote` among those that the monitor says are open.
+fn live_flow(monitor: &Monitor, remote: SocketAddr) -> Result<Record> {
+    let flows: Vec<_> = monitor.live_flows()?.into_iter().filter(|flow| flow.remote() == Some(remote)).collect();
+    ensure!(flows.iter().filter(|flow| flow.is_egress()).count() == 1, "not one flow to {remote}: {flows:#?}");
+    flows.into_iter().find(Record::is_egress).context("no flow")
+}
+
+fn alert(view: &View<'_>, remote: SocketAddr, level: &str) -> Result<std::sync::Arc<Record>> {
+    view.one(&format!("an alert on {remote} at level {level}"), |record| {
+        record.is_alert() && record.remote() == Some(remote) && record.text("/egresswatch/level") == Some(level)
+    })
+}
+
+fn flow_end(view: &View<'_>, remote: SocketAddr) -> Result<std::sync::Arc<Record>> {
+    let is_end = |record: &Record| record.is_flow_end() && record.is_egress() && record.remote() == Some(remote);
+    let end = view.one(&format!("the end of the flow to {remote}"), is_end)?;
+    let ends = view.now(is_end).len();
+    ensure!(ends == 1, "{ends} flows to {remote}");
+    Ok(end)
+}
+
+/// A kernel that does not tell its typed programs of sockets: the monitor says so.
+fn says_that_it_has_none(monitor: Monitor) -> Result<()> {
+    let view = monitor.whole();
+    view.one("that it finds nothing that is older", |record| {
+        record.text("/egresswatch/degradation/token") == Some("no_inventory")
+    })?;
+    monitor.stop().map(drop)
+}
