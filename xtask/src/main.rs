@@ -1,6 +1,7 @@
 //! What cargo cannot say. `cargo xtask --help` lists the tasks.
 
 mod apt;
+mod bench;
 mod check;
 mod data;
 mod demo;
@@ -36,6 +37,8 @@ enum Task {
     Run(run::Arguments),
     /// Show an alert without touching the Internet
     Demo(demo::Arguments),
+    /// Measure what the monitor costs; writes docs/bench
+    Bench(bench::Arguments),
     /// Run every test; what cannot run here is listed
     Test(test::Arguments),
     /// Install what is missing on this machine; safe to run twice
@@ -76,6 +79,7 @@ fn dispatch(command_line: CommandLine) -> Result<()> {
     match command_line.task {
         Task::Run(arguments) => run::run(&workspace, &arguments),
         Task::Demo(arguments) => demo::run(&workspace, &arguments),
+        Task::Bench(arguments) => bench::run(&workspace, &arguments),
         Task::Test(arguments) => test::run(&workspace, &arguments),
         Task::Setup(arguments) => setup::run(&workspace, &arguments),
         Task::Ebpf(arguments) => ebpf::run(&workspace, &arguments),

@@ -1,4 +1,4 @@
-//! What a lookup in the embedded table costs, and what loading it does.
+//! Lookups of an address's owner in the embedded table. `cargo xtask bench` measures with this file too.
 //!
 //! `independent` asks for addresses that do not depend on each other, so that the processor overlaps their cache misses,
 //! as in a batch. In `dependent` each address is made from the last answer, which is the time one flow waits.
@@ -8,16 +8,16 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput};
 use egresswatch::ownership::{OwnerLookup as _, Table};
 use ipnet::Ipv6Net;
 
 /// Addresses asked per run: enough to leave the caches, few enough for a short run.
-const ADDRESSES: usize = 1 << 18;
+pub(crate) const ADDRESSES: usize = 1 << 18;
 
-fn lookups(criterion: &mut Criterion) {
-    let table = Table::embedded().expect("the embedded table");
-    for (family, addresses) in [("v4", v4()), ("v6", v6(&table))] {
+/// Measures every kind of lookup, as `v4/…` and `v6/…`; one iteration asks for all addresses.
+pub(crate) fn measure(criterion: &mut Criterion, table: &Table) {
+    for (family, addresses) in [("v4", v4()), ("v6", v6(table))] {
         let mut group = criterion.benchmark_group(family);
         group.throughput(Throughput::Elements(addresses.len() as u64));
         group.bench_function("facts/independent", |bencher| {
@@ -78,14 +78,3 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 }
-
-fn whole_table(criterion: &mut Criterion) {
-    criterion.bench_function("load", |bencher| bencher.iter(Table::embedded));
-    let table = Table::embedded().expect("the embedded table");
-    criterion.bench_function("prefixes_of one system", |bencher| {
-        bencher.iter(|| table.prefixes_of(|facts| facts.asn == Some(9808)));
-    });
-}
-
-criterion_group!(benches, lookups, whole_table);
-criterion_main!(benches);
