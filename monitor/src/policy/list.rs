@@ -159,7 +159,7 @@ impl List {
             severity: raw.severity,
             enabled: raw.enabled,
         };
-        let mut seen = Seen { place, first_lines: HashMap::new() };
+        let mut seen = Seen { place, first_offsets: HashMap::new() };
         let entities = raw.entity.into_iter().map(|table| seen.entity(&header, table)).collect::<Result<_, _>>()?;
         Ok(Self { header, file: file.to_owned(), entities })
     }
@@ -189,7 +189,8 @@ impl Place<'_> {
 /// What a list held so far: a key that stands twice is a slip of the editor, and one of the two entries is wrong.
 struct Seen<'a> {
     place: Place<'a>,
-    first_lines: HashMap<String, usize>,
+    /// Byte offsets: counting lines for each of a million keys would take hours, and only a mistake needs one.
+    first_offsets: HashMap<String, usize>,
 }
 
 impl Seen<'_> {
@@ -262,11 +263,11 @@ impl Seen<'_> {
     }
 
     fn once(&mut self, span: Range<usize>, label: String) -> Result<(), ListError> {
-        let (line, _) = self.place.line_and_column(span.start);
-        if let Some(first) = self.first_lines.get(&label) {
+        if let Some(&first) = self.first_offsets.get(&label) {
+            let (first, _) = self.place.line_and_column(first);
             return Err(self.place.error(span, format!("{label} is already in line {first}: keep one of the two")));
         }
-        self.first_lines.insert(label, line);
+        self.first_offsets.insert(label, span.start);
         Ok(())
     }
 }
