@@ -24,6 +24,9 @@ use crate::clock::{monotonic_ns, process_cpu_ns};
 /// How long a start and a stop may take.
 const PATIENCE: Duration = Duration::from_mins(2);
 
+/// Its log, in its folder.
+const LOG: &str = "log";
+
 /// How it is started.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Options {
@@ -44,7 +47,7 @@ pub(crate) struct Daemon {
     reader: Option<JoinHandle<Vec<Line>>>,
     /// From its start to its word that it watches.
     pub(crate) start: Duration,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// A line of its output, and when the read that completed it returned.
@@ -97,7 +100,7 @@ impl Daemon {
             command.arg("--flows");
         }
         // Its log is of interest only if it ends.
-        let log = folder.path().join("log");
+        let log = folder.path().join(LOG);
         command.env("NOTIFY_SOCKET", &socket_path).stderr(fs::File::create(&log)?);
         let started = Instant::now();
         let mut child = command
@@ -106,7 +109,7 @@ impl Daemon {
             .spawn()
             .with_context(|| format!("cannot start {}", program.display()))?;
         let output = child.stdout.take().context("no standard output")?;
-        let mut daemon = Self { child, reader: None, start: Duration::ZERO, _folder: folder };
+        let mut daemon = Self { child, reader: None, start: Duration::ZERO, folder };
         daemon.reader = Some(thread::spawn(move || read(output)));
         daemon.wait_until_ready(&socket).with_context(|| fs::read_to_string(&log).unwrap_or_default())?;
         daemon.start = started.elapsed();
@@ -182,8 +185,17 @@ impl Daemon {
         let status = self.child.wait()?;
         let reader = self.reader.take().context("no reader")?;
         let lines = reader.join().map_err(|_| anyhow!("the reader panicked"))?;
-        ensure!(status.success(), "the monitor ended with {status}");
+        ensure!(status.success(), "the monitor ended with {status}: {}", self.last_words());
         Ok(lines)
+    }
+
+    /// The last lines of its log: why it ended.
+    fn last_words(&self) -> String {
+        const LINES: usize = 3;
+        let log = fs::read_to_string(self.folder.path().join(LOG)).unwrap_or_default();
+        let lines: Vec<_> = log.lines().filter(|line| !line.trim().is_empty()).collect();
+        let last = lines.get(lines.len().saturating_sub(LINES)..).unwrap_or_default();
+        if last.is_empty() { "it did not say why".to_owned() } else { last.join("; ") }
     }
 }
 

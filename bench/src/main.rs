@@ -32,12 +32,12 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 
 use generator::Ground;
 use measure::Bench;
-use results::Results;
+use results::{Failure, Results};
 
 #[derive(Debug, Parser)]
 #[command(about = "Measures what EgressWatch costs; started by `cargo xtask bench`")]
@@ -145,44 +145,83 @@ fn run(arguments: &Arguments) -> Result<()> {
     let mut results = Results { machine, quick: arguments.quick, ..Results::default() };
     let bench =
         Bench { daemon: &arguments.daemon, ground: Ground::new()?, quick: arguments.quick, load: &arguments.load };
-    if asked(Question::Start) {
-        results.start_ms = Some(step("start", || measure::idle::start(&bench))?);
-        save(&arguments.output, &results)?;
-    }
-    if asked(Question::Idle) {
-        results.idle = Some(step("idle", || measure::idle::measure(&bench))?);
-        save(&arguments.output, &results)?;
-    }
-    if asked(Question::Overhead) {
-        results.overhead = step("loads with and without the monitor", || measure::overhead::measure(&bench))?;
-        save(&arguments.output, &results)?;
-    }
-    if asked(Question::Programs) {
-        results.programs = Some(step("time of each kernel program", || measure::programs::measure(&bench))?);
-        save(&arguments.output, &results)?;
-    }
-    if asked(Question::Rates) {
-        results.rates = step("connections at a given rate", || measure::rates::measure(&bench))?;
-        save(&arguments.output, &results)?;
-    }
-    if asked(Question::Flows) {
-        results.flows = step("many flows at a time", || measure::flows::measure(&bench))?;
-        save(&arguments.output, &results)?;
-    }
-    if asked(Question::Prefixes) {
-        results.prefixes = step("many flagged prefixes", || measure::prefixes::measure(&bench))?;
-        save(&arguments.output, &results)?;
-    }
-    if asked(Question::Lookups) {
-        results.lookups = step("lookups", || measure::lookups::measure(&bench))?;
-        save(&arguments.output, &results)?;
-    }
-    if asked(Question::Neighbours) {
-        results.neighbours = step("other tools under the same load", || measure::neighbours::measure(&bench))?;
+    for section in SECTIONS.iter().filter(|section| asked(section.question)) {
+        measure_section(section, &bench, &mut results);
         save(&arguments.output, &results)?;
     }
     drop(bench);
-    page(&arguments.output)
+    page(&arguments.output)?;
+    ensure!(results.failures.is_empty(), "{} of the sections could not be measured", results.failures.len());
+    Ok(())
+}
+
+/// A section: what it answers, and how it puts its figures into the results.
+struct Section {
+    question: Question,
+    title: &'static str,
+    measure: fn(&Bench<'_>, &mut Results) -> Result<()>,
+}
+
+/// Every section in the order in which they run.
+const SECTIONS: [Section; 9] = [
+    Section {
+        question: Question::Start,
+        title: "start",
+        measure: |bench, results| measure::idle::start(bench).map(|start| results.start_ms = Some(start)),
+    },
+    Section {
+        question: Question::Idle,
+        title: "idle",
+        measure: |bench, results| measure::idle::measure(bench).map(|idle| results.idle = Some(idle)),
+    },
+    Section {
+        question: Question::Overhead,
+        title: "loads with and without the monitor",
+        measure: |bench, results| measure::overhead::measure(bench).map(|overhead| results.overhead = overhead),
+    },
+    Section {
+        question: Question::Programs,
+        title: "time of each kernel program",
+        measure: |bench, results| measure::programs::measure(bench).map(|programs| results.programs = Some(programs)),
+    },
+    Section {
+        question: Question::Rates,
+        title: "connections at a given rate",
+        measure: |bench, results| measure::rates::measure(bench).map(|rates| results.rates = rates),
+    },
+    Section {
+        question: Question::Flows,
+        title: "many flows at a time",
+        measure: |bench, results| measure::flows::measure(bench).map(|flows| results.flows = flows),
+    },
+    Section {
+        question: Question::Prefixes,
+        title: "many flagged prefixes",
+        measure: |bench, results| measure::prefixes::measure(bench).map(|prefixes| results.prefixes = prefixes),
+    },
+    Section {
+        question: Question::Lookups,
+        title: "lookups",
+        measure: |bench, results| measure::lookups::measure(bench).map(|lookups| results.lookups = lookups),
+    },
+    Section {
+        question: Question::Neighbours,
+        title: "other tools under the same load",
+        measure: |bench, results| measure::neighbours::measure(bench).map(|tools| results.neighbours = tools),
+    },
+];
+
+/// Measures a section. One that fails takes none of the others along: the page says that it is missing, and why.
+fn measure_section(section: &Section, bench: &Bench<'_>, results: &mut Results) {
+    say(&format!("\n==> {}", section.title));
+    let start = Instant::now();
+    let outcome = (section.measure)(bench, results);
+    say(&format!("<== {}: {:.1} s", section.title, start.elapsed().as_secs_f64()));
+    if let Err(error) = outcome {
+        let reason = format!("{error:#}");
+        say(&format!("error: cannot measure {}: {reason}", section.title));
+        results.failures.push(Failure { section: section.title.to_owned(), reason });
+    }
 }
 
 /// Keeps what is there: a section that fails later must not take it along.
@@ -208,14 +247,6 @@ fn page(folder: &Path) -> Result<()> {
         ));
     }
     Ok(())
-}
-
-fn step<T>(title: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    say(&format!("\n==> {title}"));
-    let start = Instant::now();
-    let result = work().with_context(|| format!("cannot measure {title}"));
-    say(&format!("<== {title}: {:.1} s", start.elapsed().as_secs_f64()));
-    result
 }
 
 /// Prints a line for whoever waits. A closed pipe is no reason to stop.

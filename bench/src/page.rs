@@ -34,6 +34,7 @@ fn render(results: &Results) -> BTreeMap<&'static str, String> {
     let mut page = Page { text: String::new(), plots: BTreeMap::new() };
     page.head(results);
     page.goals(results);
+    page.failures(results);
     page.overhead(results);
     page.programs(results);
     page.rates(results);
@@ -111,6 +112,18 @@ impl Page {
         }
         for account in accounts {
             self.say(&format!("- {account}"));
+        }
+        self.say("");
+    }
+
+    fn failures(&mut self, results: &Results) {
+        if results.failures.is_empty() {
+            return;
+        }
+        self.say("## Not measured\n\n| section | why |\n| --- | --- |");
+        for failure in &results.failures {
+            let reason = failure.reason.replace('|', "\\|").replace(['\n', '\r'], " ");
+            self.say(&format!("| {} | not measured: {reason} |", failure.section));
         }
         self.say("");
     }

@@ -35,6 +35,18 @@ pub(crate) struct Results {
     pub(crate) lookups: Vec<Lookup>,
     /// Other tools under the same load.
     pub(crate) neighbours: Vec<Neighbour>,
+    /// What was asked for and could not be measured, and why.
+    #[serde(default)]
+    pub(crate) failures: Vec<Failure>,
+}
+
+/// A section that could not be measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Failure {
+    /// Its title.
+    pub(crate) section: String,
+    /// Why, for people.
+    pub(crate) reason: String,
 }
 
 /// What the figures depend on.

@@ -3,8 +3,8 @@ use crate::{
     daemon::Memory,
     programs::Runs,
     results::{
-        Change, Idle, LiveFlows, Lookup, Machine, Neighbour, Observation, Outcome, Overhead, Prefixes, Programs, Rate,
-        Results, WithFlows,
+        Change, Failure, Idle, LiveFlows, Lookup, Machine, Neighbour, Observation, Outcome, Overhead, Prefixes,
+        Programs, Rate, Results, WithFlows,
     },
     statistics::{Latencies, Spread},
 };
@@ -44,6 +44,21 @@ fn a_plot_names_each_file_that_the_page_shows() {
     for name in files.keys().filter(|name| **name != "README.md") {
         assert_eq!(page.matches(&format!("]({name})")).count(), 1, "{name}");
     }
+}
+
+#[test]
+fn a_section_that_failed_is_a_row_with_its_reason_beside_the_others() {
+    let reason = "the monitor ended with exit status: 1: a | b\nc".to_owned();
+    let failures = vec![Failure { section: "many flows at a time".to_owned(), reason }];
+    let page = render(&Results { flows: Vec::new(), failures, ..everything() }).remove("README.md").expect("the page");
+    assert!(
+        page.contains("| many flows at a time | not measured: the monitor ended with exit status: 1: a \\| b c |\n"),
+        "{page}"
+    );
+    assert!(
+        page.contains("## Loads with and without the monitor") && !page.contains("## Many flows at a time"),
+        "{page}"
+    );
 }
 
 #[test]
@@ -155,6 +170,7 @@ fn everything() -> Results {
         prefixes: vec![prefixes(0, 2_000.0), prefixes(1_000_000, 2_100.0)],
         start_ms: Some(spread(300.0)),
         lookups: vec![lookup("v4/facts/independent", 24.0), lookup("v6/facts/independent", 55.0)],
+        failures: Vec::new(),
         neighbours: vec![
             Neighbour {
                 name: "EgressWatch".to_owned(),
