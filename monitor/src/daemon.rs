@@ -32,7 +32,7 @@ use crate::{
 use outputs::Outputs;
 use watch::{Ended, Watch};
 
-/// How long a stop may take before what is left is given up and counted.
+/// How long the outputs may take at a stop before what is left is given up and counted.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
 
 /// What the command line says beside the configuration.
@@ -117,10 +117,21 @@ async fn run_in_runtime(config: &Config, options: &RunOptions) -> Result<(), Err
     if let Some(server) = server {
         server.abort();
     }
-    match timeout(STOP_DEADLINE, async { watch.finish(ended).await.finish().await }).await {
-        Ok(outcome) => outcome,
-        Err(_) => Err(Error::Deadline),
-    }
+    let stop = stop_within(STOP_DEADLINE, move || {
+        watch.collect();
+        async move { watch.finish(ended).await.finish().await }
+    });
+    Box::pin(stop).await
+}
+
+/// Collects what is left, and then gives the outputs `limit` to take it. Collecting a million flows takes longer than
+/// that, and the outputs must not lose their time to it.
+async fn stop_within<F: Future<Output = Result<(), Error>>>(
+    limit: Duration,
+    collect: impl FnOnce() -> F,
+) -> Result<(), Error> {
+    let outputs = collect();
+    timeout(limit, outputs).await.unwrap_or(Err(Error::Deadline))
 }
 
 /// Waits for signals: the first of TERM, INT and QUIT stops, HUP opens files anew.
@@ -156,5 +167,36 @@ fn run_id(host: &Host) -> String {
 fn tell_systemd(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::debug!(%error, "the service manager cannot be told");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        runtime::Builder::new_current_thread().enable_time().build().expect("a runtime").block_on(future)
+    }
+
+    #[test]
+    fn a_long_collection_takes_nothing_of_the_outputs_time() {
+        let limit = Duration::from_millis(200);
+        let outcome = block_on(stop_within(limit, || {
+            thread::sleep(2 * limit);
+            async {
+                // An output that has to be waited for, but not for long.
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                Ok(())
+            }
+        }));
+        assert!(outcome.is_ok(), "{outcome:?}");
+    }
+
+    #[test]
+    fn outputs_that_never_end_are_given_up() {
+        let outcome = block_on(stop_within(Duration::from_millis(1), std::future::pending));
+        assert!(matches!(outcome, Err(Error::Deadline)), "{outcome:?}");
     }
 }

@@ -196,14 +196,18 @@ impl Watch {
         }
     }
 
-    /// Reads what is left, tells what was held back, and says goodbye.
-    pub(super) async fn finish(mut self, ended: Ended) -> Outputs {
+    /// Reads what is left. It takes the longer the more flows are open, and no output has a part in it.
+    pub(super) fn collect(&mut self) {
         // What was in flight when the signal came is in the rings by now.
         self.read_all();
         self.count_losses();
         let now = host::boot_time();
         let Stages { kernel, pipeline, .. } = &mut self.stages;
         pipeline.finish(now, kernel, &mut self.ready);
+    }
+
+    /// Hands the outputs what was collected, and says goodbye.
+    pub(super) async fn finish(mut self, ended: Ended) -> Outputs {
         self.deliver().await;
         let deadline = Instant::now() + FAREWELL;
         for record in std::mem::take(&mut self.backlog) {
