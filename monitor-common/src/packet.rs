@@ -78,10 +78,11 @@ pub fn is_mapped(address: &[u8; 16]) -> bool {
 #[inline(always)]
 pub fn read_headers(packet: &impl Packet) -> Option<Headers> {
     let mut headers = Headers::default();
-    let [first, ..] = packet.load::<1>(0)?;
+    // Both versions' headers are at least as long.
+    let ip = packet.load::<20>(0)?;
+    let first = ip[0];
     let transport = match first >> 4 {
         4 => {
-            let ip = packet.load::<20>(0)?;
             headers.family = FAMILY_IPV4;
             headers.protocol = ip[9];
             headers.source = mapped([ip[12], ip[13], ip[14], ip[15]]);
@@ -89,7 +90,7 @@ pub fn read_headers(packet: &impl Packet) -> Option<Headers> {
             u32::from(first & 0x0f) * 4
         }
         6 => {
-            let [next] = packet.load::<1>(6)?;
+            let next = ip[6];
             headers.family = FAMILY_IPV6;
             headers.source = packet.load::<16>(8)?;
             headers.destination = packet.load::<16>(24)?;

@@ -36,23 +36,38 @@ pub(crate) fn connecting(ctx: &SockAddrContext, family: u8) {
     let namespace = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) };
     // SAFETY: takes no arguments.
     let now_ns = unsafe { bpf_ktime_get_boot_ns() };
-    read_current(&mut state.identity, namespace);
-    state.created_only = 0;
     if setting!(verbose) != 0 {
-        debug!(ctx, "connect: tgid {} family {} protocol {}", state.identity.tgid, key.family, key.protocol);
+        debug!(ctx, "connect: tgid {} family {} protocol {}", Actor::current().tgid, key.family, key.protocol);
     }
-    if let Some(existing) = flow::find(&key) {
+    // A socket without an open flow has none to this destination either.
+    let existing = if state.open_flows == 0 { None } else { flow::find(&key) };
+    if let Some(existing) = existing {
         // The same socket asks for the same destination again, after a failure or a disconnect.
+        read_current(&mut state.identity, namespace);
         existing.flags.attempted = 1;
         flow::note_sender(&key, existing, Actor::current());
-        state.flow = key;
-        return;
+    } else {
+        open(state, &key, namespace, now_ns);
     }
-    let connector = Connector::Current(namespace);
-    if let Some(flow) = flow::open(&key, connector, flow::ATTEMPTED, now_ns, reason::ATTEMPT) {
-        state.flow_opened(flow);
-    }
+    state.created_only = 0;
     state.flow = key;
+}
+
+/// Opens the flow that the current process asks for, and keeps the process as the socket's. It is read once, into the
+/// flow, and copied from there.
+#[inline(always)]
+fn open(state: &mut SocketState, key: &FlowKey, namespace: u64, now_ns: u64) {
+    let Some(flow) = flow::open(key, Connector::Current(namespace), flow::ATTEMPTED, now_ns, reason::ATTEMPT) else {
+        read_current(&mut state.identity, namespace);
+        return;
+    };
+    // Unless another thread opened it at the same moment.
+    if flow.connector.tid == bpf_get_current_pid_tgid() as u32 {
+        state.identity = flow.connector;
+    } else {
+        read_current(&mut state.identity, namespace);
+    }
+    state.flow_opened(flow);
 }
 
 /// A process sends a datagram with an address of its own.
@@ -71,17 +86,16 @@ pub(crate) fn sending(ctx: &SockAddrContext, family: u8) {
     let namespace = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) };
     // SAFETY: takes no arguments.
     let now_ns = unsafe { bpf_ktime_get_boot_ns() };
-    read_current(&mut state.identity, namespace);
+    if let Some(existing) = flow::find(&key) {
+        if !actor.is(&state.identity) {
+            read_current(&mut state.identity, namespace);
+        }
+        flow::note_sender(&key, existing, actor);
+    } else {
+        open(state, &key, namespace, now_ns);
+    }
     state.created_only = 0;
     state.flow = key;
-    if let Some(existing) = flow::find(&key) {
-        flow::note_sender(&key, existing, actor);
-        return;
-    }
-    let connector = Connector::Current(namespace);
-    if let Some(flow) = flow::open(&key, connector, flow::ATTEMPTED, now_ns, reason::ATTEMPT) {
-        state.flow_opened(flow);
-    }
 }
 
 /// Tells the send tracepoint, which sees the socket only, where this thread's datagram goes, if other threads address

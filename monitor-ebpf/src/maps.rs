@@ -25,16 +25,14 @@ pub(crate) static OFFSETS: Offsets = Offsets::NONE;
 #[unsafe(no_mangle)]
 pub(crate) static SETTINGS: Settings = Settings::DEFAULT;
 
-const ON_DEMAND: usize = BPF_F_NO_PREALLOC as usize;
-
-/// Flows to addresses that are not flagged. Written by the hooks, read and cleaned by the daemon. Entries are allocated
-/// on demand, so an idle host pays nothing for a high ceiling.
+/// Flows to addresses that are not flagged. Written by the hooks, read and cleaned by the daemon. Its memory is taken
+/// at the start: an entry that is allocated when a process connects costs the connection time, and can fail.
 #[btf_map]
-pub(crate) static FLOWS: HashMap<FlowKey, FlowState, 131_072, ON_DEMAND> = HashMap::new();
+pub(crate) static FLOWS: HashMap<FlowKey, FlowState, 32_768> = HashMap::new();
 
 /// Flows to flagged addresses: a table of their own, so that ordinary flows cannot fill it.
 #[btf_map]
-pub(crate) static FLAGGED_FLOWS: HashMap<FlowKey, FlowState, 16_384, ON_DEMAND> = HashMap::new();
+pub(crate) static FLAGGED_FLOWS: HashMap<FlowKey, FlowState, 8_192> = HashMap::new();
 
 /// Flagged IPv4 prefixes. Written by the daemon, read once per flow.
 #[btf_map]

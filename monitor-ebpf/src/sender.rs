@@ -189,7 +189,15 @@ pub(crate) fn received(call: &Call, flags: i32) {
     if flags & MSG_PEEK != 0 || (family != FAMILY_IPV4 && family != FAMILY_IPV6) {
         return;
     }
-    let state = if setting!(typed_programs_have_sockets) == 0 { None } else { SOCKETS.get(call.sk) };
+    let has_storage = setting!(typed_programs_have_sockets) != 0;
+    let state = if has_storage { SOCKETS.get(call.sk) } else { None };
+    // Most sockets that receive are servers', which have no flow. The flow of an MPTCP socket is its subflow's.
+    if has_storage
+        && state.as_ref().is_none_or(|state| state.open_flows == 0)
+        && field::<u16>(call.sk as u64, offset!(sock_protocol)) != Some(sock::PROTOCOL_MPTCP)
+    {
+        return;
+    }
     if call.message == 0 && state.as_ref().is_some_and(|state| state.open_flows > 1) {
         return;
     }

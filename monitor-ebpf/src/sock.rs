@@ -9,7 +9,7 @@ use monitor_common::{
 use crate::{offset, read::field};
 
 /// `IPPROTO_MPTCP` (`include/uapi/linux/in.h`): the protocol of a socket whose bytes travel on TCP subflows.
-const PROTOCOL_MPTCP: u16 = 262;
+pub(crate) const PROTOCOL_MPTCP: u16 = 262;
 
 /// Where a packet socket's frames go.
 pub(crate) struct FrameTarget {

@@ -1,27 +1,39 @@
 //! A socket's first and last moment: `cgroup/sock_create` and `cgroup/sock_release`.
 //!
 //! Kernel functions: `inet_create`/`inet6_create` and `inet_release`; since 4.10 and 5.9. Creation, because raw and ping
-//! sockets have no connect or send hook and because accepted connections inherit the listener's state. Release runs in
-//! the process that closes the last descriptor; a TCP connection may go on flushing after it, so its end is reported by
-//! the socket-operations program instead. Missed: packet sockets.
+//! sockets have no connect or send hook. Release runs in the process that closes the last descriptor; a TCP connection
+//! may go on flushing after it, so its end is reported by the socket-operations program instead. Missed: packet sockets.
 
 use aya_ebpf::{
     EbpfContext,
     helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_ktime_get_boot_ns},
     programs::SockContext,
 };
-use monitor_common::record::reason;
+use monitor_common::{offsets::UNKNOWN, record::reason};
 
-use crate::{emit, flow, identity::read_current, maps::SOCKETS, storage::own_state};
+use crate::{emit, flow, identity::read_current, maps::SOCKETS, offset, setting, storage::own_state};
 
+const SOCK_STREAM: u32 = 1;
 const SOCK_DGRAM: u32 = 2;
+const IPPROTO_TCP: u32 = 6;
 const IPPROTO_UDP: u32 = 17;
+
+/// Whether `listen` can tell the process, its namespace included, so that a TCP socket costs nothing until it connects or
+/// listens. Linux gives each network namespace its cookie from the start since 5.12, as it lets typed programs have
+/// socket storage.
+#[inline(always)]
+pub(crate) fn listen_tells() -> bool {
+    setting!(typed_programs_have_sockets) != 0 && offset!(task_tgid) != UNKNOWN && offset!(namespace_cookie) != UNKNOWN
+}
 
 /// A process made a socket.
 #[inline(always)]
 pub(crate) fn created(ctx: &SockContext) {
     // SAFETY: the context of a socket hook; the verifier checks each field's access.
     let (kind, protocol) = unsafe { ((*ctx.sock).type_, (*ctx.sock).protocol) };
+    if kind == SOCK_STREAM && protocol == IPPROTO_TCP && listen_tells() {
+        return;
+    }
     // SAFETY: the context of a socket hook.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
     // Made now, while one process alone has the socket: two that first send at once would each make it anew.

@@ -9,9 +9,13 @@ use aya_ebpf::{
     EbpfContext,
     bindings::{
         BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB,
-        BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_TCP_CLOSE, BPF_TCP_SYN_SENT, bpf_sock,
+        BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_SOCK_OPS_TCP_LISTEN_CB, BPF_TCP_CLOSE,
+        BPF_TCP_SYN_SENT, bpf_sock,
     },
-    helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_boot_ns, bpf_sock_ops_cb_flags_set},
+    helpers::{
+        bpf_probe_read_kernel,
+        generated::{bpf_get_current_task, bpf_get_socket_cookie, bpf_ktime_get_boot_ns, bpf_sock_ops_cb_flags_set},
+    },
     programs::SockOpsContext,
 };
 use monitor_common::{
@@ -22,7 +26,10 @@ use monitor_common::{
 use crate::{
     emit,
     flow::{self, Connector},
+    identity::read_task,
     maps::SOCKETS,
+    sock::namespace_cookie,
+    socket::listen_tells,
     storage::own_state,
 };
 
@@ -33,11 +40,32 @@ const AF_INET: u32 = 2;
 pub(crate) fn changed(ctx: &SockOpsContext) {
     match ctx.op() {
         BPF_SOCK_OPS_TCP_CONNECT_CB => watch_end(ctx),
+        BPF_SOCK_OPS_TCP_LISTEN_CB => listening(ctx),
         BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB => established(ctx),
         BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => accepted(ctx),
         BPF_SOCK_OPS_STATE_CB => ended(ctx),
         _ => {}
     }
+}
+
+/// A process listens: what it accepts starts with a copy of what is known here. The one callback in process context that
+/// needs the process, which on older kernels these programs can only ask for as a task.
+#[inline(always)]
+fn listening(ctx: &SockOpsContext) {
+    if !listen_tells() {
+        return;
+    }
+    let Some(sk) = socket(ctx) else { return };
+    // SAFETY: the context of a socket-operations hook.
+    let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
+    let Some(state) = own_state(sk, cookie) else { return };
+    // The hook's own socket is one that the verifier lets nobody calculate with: read back, its address is a number.
+    // SAFETY: the program's own stack.
+    let Ok(address) = (unsafe { bpf_probe_read_kernel((&raw const sk).cast::<u64>()) }) else { return };
+    // SAFETY: takes no arguments and has no preconditions.
+    let task = unsafe { bpf_get_current_task() };
+    read_task(&mut state.identity, task, namespace_cookie(address));
+    state.created_only = 1;
 }
 
 /// A connection attempt starts: ask to be told of its end.

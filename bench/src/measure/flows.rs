@@ -23,7 +23,7 @@ const SAMPLES_MAX: usize = 60;
 /// Entries of the table for the steps: room for the most flows.
 const TABLE_ENTRIES: u64 = 1 << 21;
 /// Entries of the table by default.
-const DEFAULT_TABLE_ENTRIES: u64 = 1 << 16;
+const DEFAULT_TABLE_ENTRIES: u64 = 1 << 15;
 
 /// Measures 0, 10,000, 100,000 and 1,000,000 flows: one unconnected UDP socket each time, to as many destinations. Then
 /// 100,000 with the table of the default size, which cannot hold them.

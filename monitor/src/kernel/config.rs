@@ -36,11 +36,11 @@ pub struct Config {
     /// A flow is also reported each time this many payload bytes moved.
     #[schemars(with = "String")]
     pub report_bytes: ByteSize,
-    /// Entries of the kernel's table of ordinary flows. Each takes about 400 bytes of kernel memory once used. A flow
-    /// that finds the table full is reported once, without counters, and counted as a loss.
+    /// Entries of the kernel's table of ordinary flows. Each takes about 450 bytes of kernel memory, from the start on. A
+    /// flow that finds the table full is reported once, without counters, and counted as a loss.
     #[serde(deserialize_with = "table_entries")]
     pub flow_table_entries: u32,
-    /// Entries of the kernel's table of flagged flows, which ordinary flows can never fill.
+    /// Entries of the kernel's table of flagged flows, which ordinary flows can never fill. They take memory likewise.
     #[serde(deserialize_with = "table_entries")]
     pub flagged_table_entries: u32,
     /// Size of the ring that carries reports of ordinary flows: a power of two from 64KiB to 1GiB. A full ring delays
@@ -73,8 +73,8 @@ impl Default for Config {
             cgroup: None,
             report_interval: Duration::from_secs(1),
             report_bytes: ByteSize::from_bytes(1 << 20),
-            flow_table_entries: 1 << 16,
-            flagged_table_entries: 1 << 14,
+            flow_table_entries: 1 << 15,
+            flagged_table_entries: 1 << 13,
             flow_ring_size: ByteSize::from_bytes(2 << 20),
             flagged_ring_size: ByteSize::from_bytes(1 << 20),
             process_ring_size: ByteSize::from_bytes(2 << 20),
