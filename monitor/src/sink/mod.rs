@@ -4,6 +4,7 @@
 //! are [`task`], the same for every transport. A new sink is one file with one `Transport`.
 
 mod config;
+pub mod delivery;
 mod file;
 mod stream;
 pub mod task;
