@@ -7,8 +7,12 @@ use serde_json::{Map, Value};
 
 use super::record::{ECS_VERSION, Record};
 
-/// `$id` of the schema.
-const SCHEMA_ID: &str = "https://egresswatch.github.io/event-schema.json";
+/// Version of the record's schema. The first number changes when a field goes away or changes its meaning or type, the
+/// second when fields or values are added: a reader that ignores what it does not know stays right within a first number.
+pub const SCHEMA_VERSION: &str = "1.0";
+
+/// `$id` of the schema, without its version.
+const SCHEMA_ID: &str = "https://egresswatch.github.io/event-schema";
 
 /// The JSON schema (draft 2020-12) of every record, pretty-printed, with a final newline.
 #[must_use]
@@ -24,7 +28,7 @@ pub fn schema() -> Value {
     let mut schema = generator.into_root_schema_for::<Record>().to_value();
     drop_null(&mut schema);
     if let Some(object) = schema.as_object_mut() {
-        object.insert("$id".to_owned(), SCHEMA_ID.into());
+        object.insert("$id".to_owned(), format!("{SCHEMA_ID}-{SCHEMA_VERSION}.json").into());
         object.insert("title".to_owned(), "EgressWatch event".into());
     }
     schema
@@ -40,7 +44,8 @@ pub fn events_markdown() -> String {
         "<!-- Generated from the doc comments in monitor/src/alert/record*. Do not edit. -->\n\n\
          # Events\n\n{}\n\n\
          Types are those of JSON; ECS fields are ECS {ECS_VERSION}. The same as a JSON schema: \
-         [event-schema.json](event-schema.json).\n\n\
+         [event-schema.json](event-schema.json), version {SCHEMA_VERSION}: the first number changes when a field goes away \
+         or changes its meaning or type, the second when fields or values are added, so ignore what you do not know.\n\n\
          | field | type | meaning |\n| --- | --- | --- |\n",
         schema.get("description").and_then(Value::as_str).unwrap_or_default(),
     );

@@ -23,7 +23,7 @@ fn alert(scene: &example::Scene, cause: Cause, level: Level) -> Record {
 }
 
 /// One record of every kind, cause, moment and phase, and the scenes with the most and the least known.
-fn all_records() -> Vec<Record> {
+pub(crate) fn all_records() -> Vec<Record> {
     let builder = builder();
     let (chromium, everything, unknown) = (example::chromium(), example::everything(), example::unknown());
     let mut inbound = example::everything();

@@ -17,7 +17,7 @@ pub use self::{
     stream::{Stream, stdout_format, stdout_is_terminal},
     task::{Counters, Dropped, Ending, OutputError, OutputGone, OutputSender, OutputTask, Reopener, Settings, output},
 };
-use crate::alert::{Record, human::HumanFormat};
+use crate::alert::{Record, cef, human::HumanFormat, ocsf};
 
 /// Moves bytes to one place.
 pub trait Transport: Send + 'static {
@@ -40,6 +40,10 @@ pub trait Transport: Send + 'static {
 pub enum Encoding {
     /// JSON Lines: one record, one line.
     JsonLines,
+    /// OCSF events as JSON Lines.
+    Ocsf,
+    /// Lines of the Common Event Format.
+    Cef,
     /// Lines for people.
     Human(HumanFormat),
 }
@@ -49,6 +53,20 @@ impl Encoding {
     pub fn write(&self, record: &Record, buffer: &mut Vec<u8>) -> Result<(), serde_json::Error> {
         match self {
             Self::JsonLines => record.write_json_line(buffer),
+            Self::Ocsf => {
+                let start = buffer.len();
+                let result = ocsf::write(record, buffer);
+                match result {
+                    Ok(()) => buffer.push(b'\n'),
+                    Err(_) => buffer.truncate(start),
+                }
+                result
+            }
+            Self::Cef => {
+                cef::write(record, buffer);
+                buffer.push(b'\n');
+                Ok(())
+            }
             Self::Human(format) => {
                 format.write(record, buffer);
                 Ok(())
