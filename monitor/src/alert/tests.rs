@@ -57,6 +57,18 @@ fn json(record: &Record) -> Value {
     serde_json::from_slice(&line).expect("what is written can be read")
 }
 
+/// Records of every kind as a file, which the tests with real receivers read too.
+#[test]
+fn the_records_of_every_kind_as_json_lines() {
+    let version = format!("\"version\":\"{}\"", env!("CARGO_PKG_VERSION"));
+    let mut lines = Vec::new();
+    for record in all_records() {
+        record.write_json_line(&mut lines).expect("a record is JSON");
+    }
+    let lines = String::from_utf8(lines).expect("JSON is UTF-8").replace(&version, "\"version\":\"0.0.0\"");
+    insta::assert_binary_snapshot!("records.jsonl", lines.into_bytes());
+}
+
 /// With its fields in the order of the struct, and without the version, which changes with every release.
 fn pretty(record: &Record) -> String {
     let text = serde_json::to_string_pretty(record).expect("a record is JSON");
