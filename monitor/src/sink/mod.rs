@@ -8,6 +8,7 @@ pub mod delivery;
 mod file;
 mod stream;
 pub mod task;
+pub mod tls;
 
 use std::io;
 
