@@ -5,8 +5,12 @@
 
 mod config;
 pub mod delivery;
+mod fields;
 mod file;
+pub mod journald;
+pub mod kafka;
 mod stream;
+pub mod syslog;
 pub mod task;
 pub mod tls;
 

@@ -39,6 +39,9 @@ const PACKAGES: &[Package] = &[
     Package { program: "dnsmasq", name: "dnsmasq-base", part: Part::Test },
     Package { program: "openssl", name: "openssl", part: Part::Test },
     Package { program: "certutil", name: "libnss3-tools", part: Part::Test },
+    // Receivers of syslog; the tests start them. The second brings a library and no program, so it comes with the first.
+    Package { program: "rsyslogd", name: "rsyslog", part: Part::Test },
+    Package { program: "rsyslogd", name: "rsyslog-openssl", part: Part::Test },
     // Fetches the pinned packages of ownership data.
     Package { program: "npm", name: "npm", part: Part::Ci },
     // The guests.

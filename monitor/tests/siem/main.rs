@@ -1,0 +1,36 @@
+//! Transports against real receivers, which the tests start on loopback with the configuration files of `deploy/siem`.
+//!
+//! `cargo test -p egresswatch --test siem`; no root is needed.
+
+mod rsyslog;
+mod support;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use libtest_mimic::{Arguments, Completion, Trial};
+
+/// A test and what of this machine it needs.
+struct Case {
+    name: &'static str,
+    /// What is missing here, with the package that brings it.
+    missing: fn() -> Option<String>,
+    test: fn() -> Result<()>,
+}
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // Each starts a server; this machine may be small.
+    arguments.test_threads = Some(1);
+    let trials = rsyslog::CASES.iter().map(|case| Trial::ignorable_test(case.name, || run(case))).collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn run(case: &Case) -> Result<Completion, libtest_mimic::Failed> {
+    match (case.missing)() {
+        // A person sees what was skipped; a CI run that tests less than it claims must not be green.
+        Some(reason) if std::env::var_os("CI").is_some() => Err(format!("cannot run here: {reason}").into()),
+        Some(reason) => Ok(Completion::ignored_with(reason)),
+        None => (case.test)().map(|()| Completion::Completed).map_err(|error| format!("{error:#}").into()),
+    }
+}

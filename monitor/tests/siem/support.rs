@@ -1,0 +1,106 @@
+//! Certificates, ports, items, and waiting for a fact.
+
+use std::{
+    fs,
+    net::{TcpListener, UdpSocket},
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use bytes::Bytes;
+use egresswatch::{
+    alert::{Timestamp, record::Dataset},
+    sink::delivery::Item,
+};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
+
+/// Where a program of the distribution is.
+pub(crate) fn installed(name: &str) -> Option<PathBuf> {
+    ["/usr/sbin", "/usr/bin", "/sbin", "/bin"]
+        .into_iter()
+        .map(|folder| Path::new(folder).join(name))
+        .find(|path| path.is_file())
+}
+
+/// A file of `deploy/siem`, each of `changes` made in it. A change that changes nothing is an error: the file has moved on.
+pub(crate) fn example(path: &str, changes: &[(&str, &str)]) -> Result<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/siem").join(path);
+    let mut text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    for (from, to) in changes {
+        ensure!(text.contains(from), "{} has no {from}", path.display());
+        text = text.replace(from, to);
+    }
+    Ok(text)
+}
+
+/// A port that is free for TCP and UDP now.
+pub(crate) fn free_port() -> Result<u16> {
+    for _ in 0..100 {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let port = listener.local_addr()?.port();
+        if UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no port is free")
+}
+
+/// Waits until `fact` gives something.
+pub(crate) fn wait<T>(what: &str, mut fact: impl FnMut() -> Option<T>) -> Result<T> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(found) = fact() {
+            return Ok(found);
+        }
+        ensure!(Instant::now() < deadline, "{what}: not within 20 s");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A record of about 1 kB with the id `run-NUMBER`.
+pub(crate) fn item(number: usize) -> Item {
+    let id = format!("run-{number}");
+    let filler = "x".repeat(900);
+    let json = format!(
+        "{{\"event\":{{\"id\":\"{id}\"}},\"process\":{{\"executable\":\"/opt/\u{fc}\"}},\"filler\":\"{filler}\"}}"
+    );
+    Item {
+        id,
+        time: Timestamp::from_unix_ns(1_795_431_784_000_000_000),
+        dataset: Dataset::Alert,
+        severity: Some(73),
+        bytes: Bytes::from(json),
+    }
+}
+
+/// An authority that lives as long as the test.
+pub(crate) struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    /// Writes `ca.pem` into `folder`.
+    pub(crate) fn new(folder: &Path) -> Result<Self> {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "Authority of the test");
+        let key = KeyPair::generate()?;
+        fs::write(folder.join("ca.pem"), params.self_signed(&key)?.pem())?;
+        Ok(Self { issuer: Issuer::new(params, key) })
+    }
+
+    /// Writes `NAME.pem` and `NAME.key` into `folder`, for the DNS name or address `subject`.
+    pub(crate) fn issue(&self, folder: &Path, name: &str, subject: &str, expired: bool) -> Result<()> {
+        let mut params = CertificateParams::new([subject.to_owned()])?;
+        params.distinguished_name.push(DnType::CommonName, subject);
+        if expired {
+            (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
+        }
+        let key = KeyPair::generate()?;
+        fs::write(folder.join(format!("{name}.pem")), params.signed_by(&key, &self.issuer)?.pem())?;
+        fs::write(folder.join(format!("{name}.key")), key.serialize_pem())?;
+        Ok(())
+    }
+}
