@@ -44,11 +44,14 @@ fn checks(workspace: &Workspace, summary: &mut Summary) {
         cargo.current_dir(workspace.root()).args(["clippy", "--workspace", "--all-targets", "--locked"]);
         process::run(cargo.args(["--", "--deny", "warnings"]))
     });
-    // `--all-targets` leaves out the tests that `cargo test` does not run by itself: those that need root.
+    // `--all-targets` leaves out the tests that `cargo test` does not run by itself: those that need root
+    // or receivers.
     summary.step("clippy on the tests that need root", || {
         let mut cargo = process::cargo();
         cargo.current_dir(workspace.root()).args(["clippy", "--package", "egresswatch", "--locked"]);
-        process::run(cargo.args(["--test", "kernel", "--test", "mission", "--", "--deny", "warnings"]))
+        process::run(
+            cargo.args(["--test", "kernel", "--test", "mission", "--test", "siem", "--", "--deny", "warnings"]),
+        )
     });
     summary.step("clippy on the kernel programs", || ebpf::clippy(workspace));
     summary.step("the kernel object equals its source", || ebpf::check(workspace));

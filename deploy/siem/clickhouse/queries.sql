@@ -1,10 +1,10 @@
 -- Questions to a fleet. Each stands alone; the test runs every one of them against real records.
 
 -- name: owners-by-bytes
--- Which listed owners got how much, from how many hosts and programs, in the last 30 days?
+-- Which listed owners got how much, from how many hosts and programs?
 SELECT organisation, asn, uniqExact(host) AS hosts, uniqExact(executable) AS programs, sum(bytes_out) AS bytes
 FROM egresswatch.events FINAL
-WHERE dataset = 'egresswatch.alert' AND time > now() - INTERVAL 30 DAY
+WHERE dataset = 'egresswatch.alert'
 GROUP BY organisation, asn
 ORDER BY bytes DESC;
 

@@ -31,5 +31,7 @@ CREATE TABLE IF NOT EXISTS egresswatch.events
 )
 ENGINE = ReplacingMergeTree
 PARTITION BY toYYYYMM(time)
-ORDER BY (host, dataset, time, id)
-TTL toDateTime(time) + INTERVAL 400 DAY;
+ORDER BY (host, dataset, time, id);
+
+-- To forget old records:
+-- ALTER TABLE egresswatch.events MODIFY TTL toDateTime(time) + INTERVAL 400 DAY;

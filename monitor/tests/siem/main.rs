@@ -2,6 +2,8 @@
 //!
 //! `cargo test -p egresswatch --test siem`; no root is needed.
 
+mod clickhouse;
+mod ocsf;
 mod rsyslog;
 mod support;
 
@@ -22,7 +24,8 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Each starts a server; this machine may be small.
     arguments.test_threads = Some(1);
-    let trials = rsyslog::CASES.iter().map(|case| Trial::ignorable_test(case.name, || run(case))).collect();
+    let cases = [rsyslog::CASES, ocsf::CASES, clickhouse::CASES].into_iter().flatten();
+    let trials = cases.map(|case| Trial::ignorable_test(case.name, || run(case))).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

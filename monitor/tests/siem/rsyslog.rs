@@ -152,15 +152,17 @@ fn arrives(transport: Transport) -> Result<()> {
     let mut rsyslog = Rsyslog::new()?;
     rsyslog.start()?;
     let mut syslog = Syslog::open(&rsyslog.config(transport)?)?;
-    let batch: Vec<Item> = (0..100).map(item).collect();
+    // What does not fit into the receiver's socket buffer is dropped by UDP: so many fit into the smallest default.
+    let count = if transport == Transport::Udp { 20 } else { 100 };
+    let batch: Vec<Item> = (0..count).map(item).collect();
     let delivered = runtime()?.block_on(syslog.deliver(&batch))?;
     ensure!(delivered.refused.is_empty(), "{delivered:?}");
     let expected: Vec<_> = batch.iter().map(|item| item.id.clone()).collect();
     if matches!(transport, Transport::Tcp | Transport::Tls) {
         let ids = rsyslog.ids()?;
-        ensure!(ids == expected, "confirmed, but the file has {} of 100: {ids:?}", ids.len());
+        ensure!(ids == expected, "confirmed, but the file has {} of {count}: {ids:?}", ids.len());
     }
-    let arrived = wait("all arrive", || rsyslog.ids().ok().filter(|ids| ids.len() >= 100))?;
+    let arrived = wait("all arrive", || rsyslog.ids().ok().filter(|ids| ids.len() >= count))?;
     ensure!(arrived == expected, "not in order: {arrived:?}");
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::{
     fs,
     net::{TcpListener, UdpSocket},
     path::{Path, PathBuf},
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -33,6 +34,50 @@ pub(crate) fn example(path: &str, changes: &[(&str, &str)]) -> Result<String> {
         text = text.replace(from, to);
     }
     Ok(text)
+}
+
+/// Python with a package of the Python Package Index, in an environment under `target` that is kept.
+pub(crate) fn python_with(package: &str) -> Result<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let folder = root.join("target/siem").join(package.replace("==", "-"));
+    let python = folder.join("bin/python3");
+    let complete = folder.join("complete");
+    if !complete.exists() {
+        let mut venv = Command::new(installed("python3").unwrap_or_else(|| PathBuf::from("python3")));
+        venv.args(["-m", "venv", "--clear"]).arg(&folder);
+        succeed(&mut venv).context("install the package python3-venv")?;
+        succeed(Command::new(&python).args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            package,
+        ]))?;
+        fs::write(&complete, "")?;
+    }
+    Ok(python)
+}
+
+/// A script of this folder run by `python`; what it prints, or its complaint.
+pub(crate) fn script(python: &Path, name: &str, arguments: &[PathBuf], input: &Path) -> Result<String> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/siem").join(name);
+    let input = fs::File::open(input).with_context(|| format!("cannot read {}", input.display()))?;
+    let output = Command::new(python).arg(script).args(arguments).stdin(input).output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(output.status.success(), "{name}: {text}{}", String::from_utf8_lossy(&output.stderr));
+    Ok(text)
+}
+
+/// A file of this package.
+pub(crate) fn package_file(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn succeed(command: &mut Command) -> Result<()> {
+    let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
+    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
 }
 
 /// A port that is free for TCP and UDP now.

@@ -35,13 +35,13 @@ const UDP_MAX_BYTES: usize = 65_507;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SyslogConfig {
-    /// How to reach the receiver: "unix" (a datagram socket), "unix_stream", "udp", "tcp", or "tls".
+    /// How to reach the receiver: "unix" (a datagram socket), `"unix_stream"`, "udp", "tcp", or "tls".
     pub transport: Transport,
     /// Host and port of the receiver, for "udp", "tcp" and "tls".
     #[serde(deserialize_with = "host_and_port", skip_serializing_if = "Option::is_none")]
     #[schemars(example = "siem.example.com:6514")]
     pub address: Option<String>,
-    /// Socket of the receiver, for "unix" and "unix_stream".
+    /// Socket of the receiver, for "unix" and `"unix_stream"`.
     pub socket: PathBuf,
     /// Authorities, certificate and key, for "tls".
     pub tls: TlsConfig,
@@ -49,8 +49,8 @@ pub struct SyslogConfig {
     /// so has read everything; each batch has a connection of its own. "write": when this host's kernel has taken it; one
     /// connection is kept, and what was under way when it breaks is lost. Datagrams always count when written.
     pub confirm: Confirm,
-    /// How a message ends in a stream: "octet_counting" (RFC 6587, 3.4.1; the default over TCP and TLS) or "newline"
-    /// (3.4.2; the default over "unix_stream").
+    /// How a message ends in a stream: `"octet_counting"` (RFC 6587, 3.4.1; the default over TCP and TLS) or "newline"
+    /// (3.4.2; the default over `"unix_stream"`).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"octet_counting")]
     pub framing: Option<Framing>,
