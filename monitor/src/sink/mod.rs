@@ -9,6 +9,7 @@ mod fields;
 mod file;
 pub mod journald;
 pub mod kafka;
+pub mod secret;
 mod stream;
 pub mod syslog;
 pub mod task;
