@@ -5,15 +5,21 @@
 
 mod config;
 pub mod delivery;
+pub mod elasticsearch;
 mod fields;
 mod file;
+pub mod http;
 pub mod journald;
 pub mod kafka;
+pub mod loki;
+pub mod otlp;
 pub mod secret;
+pub mod splunk;
 mod stream;
 pub mod syslog;
 pub mod task;
 pub mod tls;
+pub mod webhook;
 
 use std::io;
 
