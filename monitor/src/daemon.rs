@@ -4,7 +4,10 @@
 //! before the kernel side; the process table is seeded after the process probes are attached, so that no process falls
 //! between the two. Stop: the kernel side first, then each stage ends when its input ends, within one deadline.
 
+mod changes;
 mod outputs;
+mod policy;
+mod reload;
 mod start;
 mod watch;
 
@@ -21,15 +24,18 @@ use tokio::{
 use crate::{
     alert::{RecordBuilder, input::Host},
     config::{self, Config},
-    control::{self, ServerError},
+    control::{self, Desk, ReloadRequest, ServerError, Trigger},
     host,
-    kernel::{StartError, check_privileges, system::System},
+    kernel::{RungChoice, StartError, check_privileges, system::System},
     ownership::OwnershipError,
     process::SetupError,
     sink::{FileError, Format, OutputError},
 };
 
+use changes::Fingerprint;
 use outputs::Outputs;
+use policy::Source;
+use reload::Reloader;
 use watch::{Ended, Watch};
 
 /// How long the outputs may take at a stop before what is left is given up and counted.
@@ -38,6 +44,10 @@ const STOP_DEADLINE: Duration = Duration::from_secs(10);
 /// What the command line says beside the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunOptions {
+    /// The configuration file that the command line names.
+    pub config: Option<PathBuf>,
+    /// The rung, whatever the configuration says.
+    pub rung: Option<RungChoice>,
     /// Write every flow that ends, and long ones on a schedule.
     pub writes_flows: bool,
     /// The form of standard output, whatever the configuration says.
@@ -75,6 +85,9 @@ pub enum Error {
     /// An output gave up.
     #[error(transparent)]
     Output(#[from] OutputError),
+    /// A reload came too late.
+    #[error("the monitor is stopping")]
+    Stopping,
     /// The outputs did not take what was left in time.
     #[error("stopped with records unwritten: the outputs took none for {} s", STOP_DEADLINE.as_secs())]
     Deadline,
@@ -102,18 +115,28 @@ async fn run_in_runtime(config: &Config, options: &RunOptions) -> Result<(), Err
     let records = Arc::new(RecordBuilder::new(run_id(&host), host));
     let (question_sender, questions) = mpsc::channel(1);
     let server = if config.control.enabled { Some(control::Server::bind(&config.control.socket)?) } else { None };
-    let stages = start::stages(config, options, &system, Arc::clone(&records))?;
+    let source = Source::new(options);
+    let fingerprint = Fingerprint::of(&source.files(config));
+    let mut stages = start::stages(config, options, &system, Arc::clone(&records))?;
     let outputs = Outputs::open(config, options, &records)?;
     let (stop_sender, stop) = mpsc::channel(1);
-    let signals = tokio::spawn(signals(stop_sender, outputs.reopener())?);
-    let server = server.map(|server| tokio::spawn(server.serve(question_sender)));
+    // Several that wait at once would all do the same.
+    let (reload_sender, reloads) = mpsc::channel(1);
+    let (news_sender, news) = mpsc::channel(1);
+    let tries = stages.kernel.take_tries();
+    let reloader = Reloader::new(source, config.clone(), fingerprint, tries, reloads, news_sender);
+    let reloader = tokio::spawn(reloader.run());
+    let signals = tokio::spawn(signals(stop_sender, outputs.reopener(), reload_sender.clone())?);
+    let desk = Desk { questions: question_sender, reloads: reload_sender };
+    let server = server.map(|server| tokio::spawn(server.serve(desk)));
     tell_systemd(&[NotifyState::Ready]);
 
     let mut watch = Watch::new(stages, outputs);
-    let ended = watch.run(questions, stop).await.map_err(Error::Runtime)?;
+    let ended = watch.run(questions, news, stop).await.map_err(Error::Runtime)?;
 
     tell_systemd(&[NotifyState::Stopping]);
     signals.abort();
+    reloader.abort();
     if let Some(server) = server {
         server.abort();
     }
@@ -134,10 +157,11 @@ async fn stop_within<F: Future<Output = Result<(), Error>>>(
     timeout(limit, outputs).await.unwrap_or(Err(Error::Deadline))
 }
 
-/// Waits for signals: the first of TERM, INT and QUIT stops, HUP opens files anew.
+/// Waits for signals: the first of TERM, INT and QUIT stops, HUP opens files anew and reloads.
 fn signals(
     stop: mpsc::Sender<Ended>,
     reopen: impl Fn() + Send + 'static,
+    reload: mpsc::Sender<ReloadRequest>,
 ) -> Result<impl Future<Output = ()> + Send + 'static, Error> {
     let catch = |kind| signal(kind).map_err(Error::Runtime);
     let mut terminate = catch(SignalKind::terminate())?;
@@ -150,7 +174,11 @@ fn signals(
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
                 _ = quit.recv() => break,
-                _ = hang_up.recv() => reopen(),
+                _ = hang_up.recv() => {
+                    reopen();
+                    // Where one waits already, it will read what this one means.
+                    let _ = reload.try_send(ReloadRequest { trigger: Trigger::Signal, answer: None });
+                }
             }
         }
         // The loop may have ended by itself.

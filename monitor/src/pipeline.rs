@@ -26,7 +26,7 @@ use crate::{
     names::{self, Asker, FlowNames, NameLosses, Names, Proxied},
     ownership::{Owner, OwnerLookup},
     policy::{self, ContactKey, Decision, Lists, Match, Observation, Tracker},
-    process::Table as ProcessTable,
+    process::{Process, Table as ProcessTable},
     units::Duration,
 };
 
@@ -417,6 +417,34 @@ impl Pipeline {
         details
     }
 
+    /// Judges by another policy from now on, and returns the lists and the data that were in force. The flows that are
+    /// open are described anew, so that one which only the new policy flags alerts now and not at its next report.
+    /// What was told of contacts stays told.
+    pub fn replace_policy(
+        &mut self,
+        lists: Lists,
+        ownership: Box<dyn OwnerLookup>,
+        policy: &policy::Config,
+        config: Config,
+        outputs: &mut Vec<Arc<Record>>,
+    ) -> (Lists, Box<dyn OwnerLookup>) {
+        let before = (std::mem::replace(&mut self.lists, lists), std::mem::replace(&mut self.ownership, ownership));
+        self.tracker.reconfigure(policy);
+        self.config = config;
+        let flows: Vec<_> = self.live.iter().map(|(_, live)| (live.flow.clone(), Arc::clone(&live.details))).collect();
+        for (flow, known) in flows {
+            // Its processes may have ended meanwhile, and have not changed.
+            let details = self.describe_with(&flow, known.actor.clone(), known.connector.clone());
+            if let Some(live) = self.live.get_mut(&flow.key) {
+                live.details = Arc::clone(&details);
+            }
+            if details.matches != known.matches || details.owner != known.owner {
+                self.observe(&flow, &details, outputs);
+            }
+        }
+        before
+    }
+
     /// Who sent it, who owns the address, what it was called, which lists it hits.
     fn describe(&mut self, flow: &Flow) -> Arc<Details> {
         let connector = flow.connector.as_ref().map(|identity| self.processes.resolve(identity));
@@ -424,6 +452,15 @@ impl Pipeline {
             Some(identity) => Some(self.processes.resolve(identity)),
             None => connector.clone(),
         };
+        self.describe_with(flow, actor, connector)
+    }
+
+    fn describe_with(
+        &mut self,
+        flow: &Flow,
+        actor: Option<Arc<Process>>,
+        connector: Option<Arc<Process>>,
+    ) -> Arc<Details> {
         let address = flow.remote_address();
         if flow.key.destination().is_none() {
             let (owner, names) = (Owner::default(), FlowNames::default());

@@ -140,12 +140,15 @@ impl RecordBuilder {
         let action = match status.phase {
             Phase::Started => EventAction::MonitorStarted,
             Phase::Running => EventAction::MonitorRunning,
+            Phase::Reloaded => EventAction::PolicyReloaded,
             Phase::Stopped => EventAction::MonitorStopped,
         };
         let mut record = self.base(at, Dataset::Status, action);
         record.egresswatch.status = Some(StatusFields {
             phase: status.phase,
             reason: status.reason,
+            generation: status.generation,
+            needs_restart: status.needs_restart,
             rung: status.rung,
             ownership_date: status.ownership_date.map(|date| date.to_string()),
             lists: status.lists,
@@ -218,6 +221,7 @@ fn classify(dataset: Dataset, action: EventAction) -> (EventKind, EventCategory,
         }
         EventAction::MonitorStarted => vec![EventType::Start],
         EventAction::MonitorStopped => vec![EventType::End],
+        EventAction::PolicyReloaded => vec![EventType::Change],
         EventAction::ExecutableRead | EventAction::DataLost | EventAction::Degraded | EventAction::MonitorRunning => {
             vec![EventType::Info]
         }

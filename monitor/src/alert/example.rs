@@ -248,7 +248,13 @@ pub(crate) fn degradation() -> Degradation {
 pub(crate) fn status(phase: Phase) -> Status {
     Status {
         phase,
-        reason: (phase == Phase::Stopped).then(|| "signal".to_owned()),
+        reason: match phase {
+            Phase::Stopped => Some("signal".to_owned()),
+            Phase::Reloaded => Some("file_changed".to_owned()),
+            Phase::Started | Phase::Running => None,
+        },
+        generation: Some(2),
+        needs_restart: if phase == Phase::Reloaded { vec!["kernel.flow_ring_size".to_owned()] } else { Vec::new() },
         rung: Some("sender".to_owned()),
         ownership_date: Some(jiff::civil::date(2026, 6, 17)),
         lists: Some(12),

@@ -93,6 +93,8 @@ pub enum Phase {
     Started,
     /// It still watches.
     Running,
+    /// It judges by another policy from now on: configuration, lists or data were taken in anew.
+    Reloaded,
     /// It stops watching.
     Stopped,
 }
@@ -102,8 +104,12 @@ pub enum Phase {
 pub struct Status {
     /// Which moment.
     pub phase: Phase,
-    /// Why, for a stop: `signal`, `reader_gone`, `error`, …
+    /// Why, for a stop (`signal`, `reader_gone`, `error`, …) and for a reload (`signal`, `file_changed`, `command`).
     pub reason: Option<String>,
+    /// Number of the policy in force: 1 at the start, one more with each reload.
+    pub generation: Option<u64>,
+    /// Settings that were changed and wait for a restart.
+    pub needs_restart: Vec<String>,
     /// Rung of the kernel side in use.
     pub rung: Option<String>,
     /// Date of the ownership data.
@@ -129,6 +135,8 @@ impl Status {
         Self {
             phase,
             reason: None,
+            generation: None,
+            needs_restart: Vec::new(),
             rung: None,
             ownership_date: None,
             lists: None,

@@ -187,6 +187,7 @@ pub enum EventCategory {
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the values are those of ECS and say what they are")]
 pub enum EventType {
+    Change,
     Connection,
     Start,
     End,
@@ -219,6 +220,8 @@ pub enum EventAction {
     MonitorStarted,
     /// Status: the monitor still watches.
     MonitorRunning,
+    /// Status: the monitor judges by another policy from now on.
+    PolicyReloaded,
     /// Status: the monitor stops watching.
     MonitorStopped,
 }

@@ -133,6 +133,7 @@ pub(super) fn status(status: &StatusFields) -> String {
     let mut sentence = match status.phase {
         Phase::Started => "EgressWatch watches".to_owned(),
         Phase::Running => "EgressWatch still watches".to_owned(),
+        Phase::Reloaded => "EgressWatch judges by another policy".to_owned(),
         Phase::Stopped => "EgressWatch stopped".to_owned(),
     };
     let counts = [
@@ -144,6 +145,9 @@ pub(super) fn status(status: &StatusFields) -> String {
         status.alerts.map(|count| format!("{count} alerts")),
         status.losses.map(|count| format!("{count} losses")),
         status.reason.as_deref().map(|reason| format!("reason {}", printable(reason))),
+        status.generation.map(|generation| format!("policy number {generation}")),
+        (!status.needs_restart.is_empty())
+            .then(|| format!("waiting for a restart: {}", printable(&status.needs_restart.join(", ")))),
         (!status.degradations.is_empty()).then(|| format!("degraded: {}", printable(&status.degradations.join(", ")))),
     ];
     let counts: Vec<_> = counts.into_iter().flatten().collect();

@@ -44,7 +44,7 @@ pub(crate) fn all_records() -> Vec<Record> {
     records.push(builder.executable(CLOCK, &chromium.subject(), "first".to_owned()));
     records.push(builder.loss(example::now(0), example::loss()));
     records.push(builder.degradation(example::now(0), example::degradation()));
-    for phase in [Phase::Started, Phase::Running, Phase::Stopped] {
+    for phase in [Phase::Started, Phase::Running, Phase::Reloaded, Phase::Stopped] {
         records.push(builder.status(example::now(0), example::status(phase)));
     }
     records

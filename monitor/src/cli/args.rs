@@ -47,6 +47,7 @@ pub(super) enum Command {
     Lookup(LookupArguments),
     Lists(ListsArguments),
     Flows(FlowsArguments),
+    Reload(ReloadArguments),
     Doctor(DoctorArguments),
     Coverage(CoverageArguments),
     Check(CheckArguments),
@@ -132,6 +133,20 @@ pub(super) struct ListsArguments {
 #[derive(Args, Debug)]
 pub(super) struct FlowsArguments {
     /// Write JSON Lines, one record a flow
+    #[arg(long)]
+    pub(super) json: bool,
+    /// The daemon's socket
+    #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET, value_hint = ValueHint::FilePath)]
+    pub(super) socket: PathBuf,
+}
+
+/// Let the running daemon take its configuration, lists and data in anew
+///
+/// The daemon does so by itself when one of the files changes, and on SIGHUP. No connection is missed. If anything is
+/// wrong, all of it is said, what was in force stays, and the exit code is 3.
+#[derive(Args, Debug)]
+pub(super) struct ReloadArguments {
+    /// Write one JSON object
     #[arg(long)]
     pub(super) json: bool,
     /// The daemon's socket

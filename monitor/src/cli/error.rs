@@ -57,6 +57,14 @@ pub enum Error {
     /// A running daemon could not be asked.
     #[error(transparent)]
     Control(#[from] ClientError),
+    /// A running daemon did not take its files in anew.
+    #[error("not reloaded, what was in force stays: {error}")]
+    NotReloaded {
+        /// Everything that is wrong.
+        error: String,
+        /// It is a file that is wrong, and not the monitor.
+        is_configuration: bool,
+    },
     /// The answer could not be written.
     #[error("cannot write the answer: {0}")]
     Output(#[from] io::Error),
@@ -67,12 +75,16 @@ impl Error {
     #[must_use]
     pub fn status(&self) -> Status {
         match self {
-            Self::Config(_) => Status::Configuration,
+            Self::Config(_) | Self::NotReloaded { is_configuration: true, .. } => Status::Configuration,
             Self::Control(ClientError::Forbidden { .. }) => Status::Privilege,
             Self::Daemon(error) => daemon_status(error),
             // The reader has seen enough (`egresswatch lists | head`): that is no failure.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Status::Success,
-            Self::Control(_) | Self::Output(_) | Self::Ownership(_) | Self::NoSuchList { .. } => Status::Failure,
+            Self::Control(_)
+            | Self::Output(_)
+            | Self::Ownership(_)
+            | Self::NoSuchList { .. }
+            | Self::NotReloaded { .. } => Status::Failure,
         }
     }
 
@@ -105,6 +117,7 @@ fn daemon_status(error: &daemon::Error) -> Status {
         | daemon::Error::Runtime(_)
         | daemon::Error::File(_)
         | daemon::Error::Output(_)
+        | daemon::Error::Stopping
         | daemon::Error::Deadline => Status::Failure,
     }
 }

@@ -14,6 +14,7 @@ mod lists;
 mod lookup;
 mod matches;
 mod output;
+mod reload;
 mod run;
 
 use std::{
@@ -70,6 +71,7 @@ fn dispatch(command: Command, colours: Colours) -> Result<Status, Error> {
         Command::Lookup(arguments) => lookup::execute(&arguments, output),
         Command::Lists(arguments) => lists::execute(&arguments, output),
         Command::Flows(arguments) => flows::execute(&arguments, output),
+        Command::Reload(arguments) => reload::execute(&arguments, output),
         Command::Doctor(arguments) => doctor::execute(&arguments, output),
         Command::Coverage(arguments) => coverage::execute(&arguments, output),
         Command::Check(arguments) => configuration::check(&arguments, output),

@@ -45,6 +45,9 @@ pub(super) fn apply(arguments: &RunArguments, config: &mut Config) -> Result<Run
         config.kernel.rung = rung;
     }
     Ok(RunOptions {
+        // The daemon reads it again; where it is must not depend on a directory.
+        config: arguments.config.as_deref().map(std::path::absolute).transpose()?,
+        rung: arguments.rung,
         writes_flows: arguments.flows,
         stdout: arguments.json.then_some(Format::Json),
         file: arguments.output.as_deref().map(std::path::absolute).transpose()?,

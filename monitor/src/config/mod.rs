@@ -3,6 +3,7 @@
 //! Each stage owns its settings and their rules; this module puts them side by side, finds the file, and turns
 //! whatever is wrong with it into a message that names the line, the key and what to write instead.
 
+mod difference;
 mod invalid;
 mod reference;
 mod source;
@@ -104,6 +105,12 @@ impl Config {
     /// A list file that cannot be read or is wrong, and switches for lists that do not exist.
     pub fn lists(&self) -> Result<Lists, Error> {
         Ok(Lists::new(self.list_files()?, &self.policy.enable, &self.policy.disable)?)
+    }
+
+    /// The files and directories that the settings name and that are read with them.
+    #[must_use]
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.policy.files.clone()
     }
 
     /// The embedded lists and those of the user, with all their entries.

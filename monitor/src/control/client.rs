@@ -9,7 +9,7 @@ use std::{
 
 use super::Request;
 
-/// A daemon that says nothing for this long is not answering.
+/// A daemon that takes nothing for this long is not listening.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// Why there is no answer.
@@ -58,7 +58,7 @@ pub fn ask(
 ) -> Result<impl Iterator<Item = Result<String, ClientError>> + use<>, ClientError> {
     let connect = || -> io::Result<UnixStream> {
         let mut stream = UnixStream::connect(socket)?;
-        stream.set_read_timeout(Some(SILENCE_MAX))?;
+        stream.set_read_timeout(Some(request.patience()))?;
         stream.set_write_timeout(Some(SILENCE_MAX))?;
         writeln!(stream, "{}", request.as_token())?;
         Ok(stream)

@@ -4,15 +4,20 @@
 //! answers with JSON Lines and closes. The socket's mode is the access control: it belongs to root and nobody else.
 
 mod client;
+mod reload;
 mod server;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 pub use client::{ClientError, ask};
-pub use server::{Question, Server, ServerError};
+pub use reload::{ReloadAnswer, ReloadRequest, Trigger};
+pub use server::{Desk, Question, Server, ServerError};
 
 /// Where the socket is unless the configuration says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/egresswatch/control.sock";
@@ -47,17 +52,28 @@ fn absolute_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, 
 pub enum Request {
     /// The live flows, one record a line.
     Flows,
+    /// Take configuration, lists and data in anew; the answer is one [`ReloadAnswer`].
+    Reload,
 }
 
 impl Request {
     /// Every request.
-    pub const ALL: [Self; 1] = [Self::Flows];
+    pub const ALL: [Self; 2] = [Self::Flows, Self::Reload];
 
     /// The word that asks for it.
     #[must_use]
     pub const fn as_token(self) -> &'static str {
         match self {
             Self::Flows => "flows",
+            Self::Reload => "reload",
+        }
+    }
+
+    /// How long the answer may take: lists of millions of entries are not read in a moment.
+    const fn patience(self) -> Duration {
+        match self {
+            Self::Flows => Duration::from_secs(10),
+            Self::Reload => Duration::from_mins(2),
         }
     }
 

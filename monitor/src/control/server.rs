@@ -11,18 +11,55 @@ use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{UnixListener, UnixStream},
     sync::{mpsc, oneshot},
+    task::JoinSet,
     time::timeout,
 };
 
-use super::Request;
+use super::{ReloadAnswer, ReloadRequest, Request, Trigger};
 
 /// A request is one short word.
 const REQUEST_MAX_BYTES: u64 = 64;
 /// A client that neither asks nor reads for this long is let go.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Clients that are answered at a time; more wait.
+const CLIENTS_MAX: usize = 8;
 
 /// A question for the pipeline, and where its answer goes: JSON Lines, each without its line feed.
-pub type Question = (Request, oneshot::Sender<Vec<String>>);
+#[derive(Debug)]
+pub enum Question {
+    /// The live flows.
+    Flows(oneshot::Sender<Vec<String>>),
+}
+
+/// Where the server takes what clients ask.
+#[derive(Clone, Debug)]
+pub struct Desk {
+    /// To the pipeline.
+    pub questions: mpsc::Sender<Question>,
+    /// To whoever reloads.
+    pub reloads: mpsc::Sender<ReloadRequest>,
+}
+
+impl Desk {
+    async fn ask(&self, request: Request) -> Vec<String> {
+        match request {
+            Request::Flows => {
+                let (sender, receiver) = oneshot::channel();
+                // A pipeline that stops answers nothing.
+                let _ = self.questions.send(Question::Flows(sender)).await;
+                receiver.await.unwrap_or_default()
+            }
+            Request::Reload => {
+                let (sender, receiver) = oneshot::channel();
+                let request = ReloadRequest { trigger: Trigger::Command, answer: Some(sender) };
+                let _ = self.reloads.send(request).await;
+                let stopping =
+                    |_| ReloadAnswer::Refused { error: "the monitor stops".to_owned(), is_configuration: false };
+                serde_json::to_string(&receiver.await.unwrap_or_else(stopping)).into_iter().collect()
+            }
+        }
+    }
+}
 
 /// Why the socket cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -68,11 +105,20 @@ impl Server {
         Ok(Self { listener, path: path.to_owned() })
     }
 
-    /// Answers one client after another until the pipeline is gone. One at a time is enough for people, and bounds what
-    /// clients can ask of the pipeline.
-    pub async fn serve(self, questions: mpsc::Sender<Question>) {
+    /// Answers clients until the pipeline is gone, a few at a time: that is enough for people, and bounds what clients can
+    /// ask of the pipeline. The tasks of clients end with this one.
+    pub async fn serve(self, desk: Desk) {
+        let mut clients = JoinSet::new();
         loop {
-            let (stream, _) = match self.listener.accept().await {
+            while clients.len() >= CLIENTS_MAX {
+                clients.join_next().await;
+            }
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                // A client that is done is forgotten.
+                Some(_) = clients.join_next() => continue,
+            };
+            let (stream, _) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "the control socket refused a client");
@@ -80,14 +126,16 @@ impl Server {
                     continue;
                 }
             };
-            if questions.is_closed() {
+            if desk.questions.is_closed() {
                 return;
             }
-            match timeout(PATIENCE, answer(stream, &questions)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::debug!(%error, "a client of the control socket went away"),
-                Err(_) => tracing::debug!("a client of the control socket was too slow"),
-            }
+            let desk = desk.clone();
+            clients.spawn(async move {
+                match answer(stream, &desk).await {
+                    Ok(()) => {}
+                    Err(error) => tracing::debug!(%error, "a client of the control socket went away or was too slow"),
+                }
+            });
         }
     }
 }
@@ -99,23 +147,24 @@ impl Drop for Server {
     }
 }
 
-async fn answer(mut stream: UnixStream, questions: &mpsc::Sender<Question>) -> io::Result<()> {
+async fn answer(mut stream: UnixStream, desk: &Desk) -> io::Result<()> {
     let (reader, mut writer) = stream.split();
     let mut word = String::new();
-    BufReader::new(reader.take(REQUEST_MAX_BYTES)).read_line(&mut word).await?;
-    let Some(request) = Request::from_token(word.trim_end()) else {
-        let known: Vec<_> = Request::ALL.into_iter().map(Request::as_token).collect();
-        let answer =
-            serde_json::json!({ "error": format!("unknown request; this daemon knows: {}", known.join(", ")) });
-        return writer.write_all(format!("{answer}\n").as_bytes()).await;
+    timeout(PATIENCE, BufReader::new(reader.take(REQUEST_MAX_BYTES)).read_line(&mut word)).await??;
+    let lines = match Request::from_token(word.trim_end()) {
+        Some(request) => timeout(request.patience(), desk.ask(request)).await?,
+        None => {
+            let known: Vec<_> = Request::ALL.into_iter().map(Request::as_token).collect();
+            let error = format!("unknown request; this daemon knows: {}", known.join(", "));
+            vec![serde_json::json!({ "error": error }).to_string()]
+        }
     };
-    let (sender, receiver) = oneshot::channel();
-    if questions.send((request, sender)).await.is_err() {
-        return Ok(());
-    }
-    for line in receiver.await.unwrap_or_default() {
-        writer.write_all(line.as_bytes()).await?;
-        writer.write_all(b"\n").await?;
-    }
-    writer.shutdown().await
+    let send = async {
+        for line in lines {
+            writer.write_all(line.as_bytes()).await?;
+            writer.write_all(b"\n").await?;
+        }
+        writer.shutdown().await
+    };
+    timeout(PATIENCE, send).await?
 }

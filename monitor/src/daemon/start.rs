@@ -2,20 +2,18 @@
 
 use std::{sync::Arc, thread};
 
-use ipnet::IpNet;
 use tokio::sync::Notify;
 
-use super::{Error, RunOptions};
+use super::{Error, RunOptions, policy::Policy};
 use crate::{
     alert::RecordBuilder,
     config::Config,
     executables::Executables,
     host,
-    kernel::{Kernel, Prefixes, system::System},
+    kernel::{Kernel, system::System},
     names::Names,
     ownership,
     pipeline::Pipeline,
-    policy::Lists,
     process,
 };
 
@@ -50,10 +48,7 @@ pub(super) fn stages(
     system: &System,
     records: Arc<RecordBuilder>,
 ) -> Result<Stages, Error> {
-    let ownership = ownership::Table::embedded()?;
-    let lists = config.lists()?;
-    let enabled_lists = lists.headers().iter().filter(|summary| summary.header.enabled).count() as u64;
-    let prefixes = flagged_prefixes(&ownership, &lists);
+    let Policy { ownership, lists, prefixes, enabled_lists } = Policy::read(config)?;
     tracing::info!(
         ipv4_prefixes = prefixes.ipv4.len(),
         ipv6_prefixes = prefixes.ipv6.len(),
@@ -61,7 +56,7 @@ pub(super) fn stages(
         "flagged prefixes"
     );
     let kernel = Kernel::start(&config.kernel, system, &prefixes, options.verbose_kernel)?;
-    // The kernel has its own copy; this one is as large as the ownership table.
+    // The kernel side keeps a copy of its own.
     drop(prefixes);
     let ownership_date = ownership::OwnerLookup::data_date(&ownership);
     let mut flows = config.flows.clone();
@@ -94,20 +89,6 @@ pub(super) fn stages(
         ownership_date,
         enabled_lists,
     })
-}
-
-/// Every prefix that the address alone flags: what enabled lists name, and the address space of the networks and
-/// countries that they name.
-fn flagged_prefixes(ownership: &ownership::Table, lists: &Lists) -> Prefixes {
-    let owned = ownership.prefixes_of(|facts| lists.flags_owner(facts.asn, facts.as_country, facts.registered_country));
-    let mut prefixes = Prefixes { ipv4: owned.v4, ipv6: owned.v6 };
-    for prefix in lists.cidrs() {
-        match prefix {
-            IpNet::V4(prefix) => prefixes.ipv4.push(prefix),
-            IpNet::V6(prefix) => prefixes.ipv6.push(prefix),
-        }
-    }
-    prefixes
 }
 
 fn process_table(config: &Config, roots: process::Roots) -> Result<process::Table, Error> {

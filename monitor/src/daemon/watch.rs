@@ -1,7 +1,7 @@
 //! The loop between the kernel side and the outputs.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -12,16 +12,20 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
-use super::{outputs::Outputs, start::Stages};
+use super::{
+    outputs::Outputs,
+    reload::{NewPolicy, News},
+    start::Stages,
+};
 use crate::{
     alert::{
         Record, Timestamp,
         input::{Degradation, Loss, LossStage, Phase, Status},
     },
-    control::{Question, Request},
+    control::{Question, Trigger},
     event::{BootTime, Event, Flow, FlowKey, ReportReason},
     host,
-    kernel::{Kernel, Losses, Ring},
+    kernel::{self, Kernel, Losses, Ring},
     memory,
     names::NameLosses,
     pipeline::FlowTable,
@@ -102,6 +106,12 @@ pub(super) struct Watch {
     name_losses: NameLosses,
     refused: u64,
     started_at: BootTime,
+    /// Number of the policy in force.
+    generation: u64,
+    /// Settings that wait for a restart.
+    needs_restart: Vec<String>,
+    /// What does not work since the start, beside what the host does not give.
+    troubles: BTreeMap<&'static str, Degradation>,
 }
 
 impl Watch {
@@ -122,6 +132,9 @@ impl Watch {
             name_losses: NameLosses::default(),
             refused: 0,
             started_at,
+            generation: 1,
+            needs_restart: Vec::new(),
+            troubles: BTreeMap::new(),
         }
     }
 
@@ -129,6 +142,7 @@ impl Watch {
     pub(super) async fn run(
         &mut self,
         mut questions: mpsc::Receiver<Question>,
+        mut news: mpsc::Receiver<News>,
         mut stop: mpsc::Receiver<Ended>,
     ) -> std::io::Result<Ended> {
         let flagged = self.stages.kernel.readiness(Ring::Flagged)?;
@@ -172,11 +186,9 @@ impl Watch {
                     self.stages.pipeline.set_clock(host::wall_clock());
                     memory::give_back();
                 }
-                Some((request, answer)) = questions.recv() => {
-                    let Request::Flows = request;
-                    // The client may have gone meanwhile.
-                    let _ = answer.send(self.live_flows());
-                }
+                Some(news) = news.recv() => self.hear(news),
+                // Whoever asked may have gone meanwhile.
+                Some(Question::Flows(answer)) = questions.recv() => drop(answer.send(self.live_flows())),
                 () = self.outputs.flow_room(), if !self.backlog.is_empty() => {}
                 () = sleep_until(self.progress_at + STUCK), if !self.backlog.is_empty() => self.give_up_backlog().await,
                 guard = ordinary.readable(), if self.backlog.is_empty() => {
@@ -194,6 +206,60 @@ impl Watch {
                 return Ok(Ended::ReaderGone);
             }
         }
+    }
+
+    /// Takes in what the reloader has to tell.
+    fn hear(&mut self, news: News) {
+        match news {
+            News::Policy(policy) => self.replace_policy(*policy),
+            News::Refused { trigger, error } => self.tell_refused(trigger, error),
+            News::Tries { left_out: 0, .. } => self.mend("prefixes_left_out"),
+            News::Tries { left_out, .. } => {
+                let degradation = kernel::degradation::Degradation::PrefixesLeftOut { count: left_out };
+                self.trouble(degradation.as_token(), degradation.to_string(), degradation.remedy());
+            }
+            News::Blind { cause } => self.trouble(
+                "file_changes_unseen",
+                format!("changes of configuration and list files are not noticed ({cause})"),
+                "run `egresswatch reload` after a change; see fs.inotify.max_user_watches and max_user_instances",
+            ),
+        }
+    }
+
+    /// Judges by another policy from the next event on.
+    fn replace_policy(&mut self, new: NewPolicy) {
+        self.stages.ownership_date = new.ownership.data_date();
+        self.stages.enabled_lists = new.enabled_lists;
+        let pipeline = &mut self.stages.pipeline;
+        let before = pipeline.replace_policy(new.lists, new.ownership, &new.policy, new.flows, &mut self.ready);
+        self.generation = new.generation;
+        self.needs_restart = new.needs_restart;
+        self.mend("reload_failed");
+        let status = Status { reason: Some(new.trigger.as_token().to_owned()), ..self.status(Phase::Reloaded) };
+        let at = host::wall_clock().at(host::boot_time());
+        self.ready.push(Arc::new(self.stages.records.status(at, status)));
+        tracing::info!(generation = new.generation, trigger = new.trigger.as_token(), "policy reloaded");
+        // The reloader takes it apart; if it has gone, that happens here.
+        let _ = new.done.send(before);
+    }
+
+    fn tell_refused(&mut self, trigger: Trigger, error: String) {
+        tracing::error!(trigger = trigger.as_token(), error, "not reloaded: the policy in force stays");
+        let missing = format!("what was changed is not in force, policy number {} stays ({error})", self.generation);
+        self.trouble("reload_failed", missing, "mend what is named; `egresswatch check` finds every mistake");
+    }
+
+    /// Says what does not work any more.
+    fn trouble(&mut self, token: &'static str, missing: String, remedy: &str) {
+        let trouble = Degradation { token: token.into(), missing, remedy: Some(remedy.to_owned()) };
+        let at = host::wall_clock().at(host::boot_time());
+        self.ready.push(Arc::new(self.stages.records.degradation(at, trouble.clone())));
+        self.troubles.insert(token, trouble);
+    }
+
+    /// Notes that something works again; the next status says so.
+    fn mend(&mut self, token: &str) {
+        self.troubles.remove(token);
     }
 
     /// Reads what is left. It takes the longer the more flows are open, and no output has a part in it.
@@ -428,6 +494,15 @@ impl Watch {
         }
     }
 
+    /// What does not work, each once: what the host does not give, and what went wrong since the start.
+    fn degradation_tokens(&self) -> Vec<String> {
+        let mut tokens: Vec<_> =
+            self.stages.kernel.degradations.iter().map(kernel::degradation::Degradation::as_token).collect();
+        tokens.extend(self.troubles.keys());
+        tokens.dedup();
+        tokens.into_iter().map(ToOwned::to_owned).collect()
+    }
+
     async fn write_status(&mut self, status: Status) {
         let at = host::wall_clock().at(host::boot_time());
         let record = self.stages.records.status(at, status);
@@ -444,7 +519,9 @@ impl Watch {
             flows: Some(totals.flows),
             alerts: Some(totals.alerts),
             losses: Some(self.losses.iter().map(|(_, count)| count).sum()),
-            degradations: self.stages.kernel.degradations.iter().map(|one| one.as_token().to_owned()).collect(),
+            degradations: self.degradation_tokens(),
+            generation: Some(self.generation),
+            needs_restart: self.needs_restart.clone(),
             ..Status::new(phase)
         }
     }

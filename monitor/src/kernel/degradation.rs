@@ -45,6 +45,11 @@ pub enum Degradation {
         /// Where they are.
         path: String,
     },
+    /// The kernel's tries have no room for every prefix that the policy flags.
+    PrefixesLeftOut {
+        /// How many found none.
+        count: usize,
+    },
 }
 
 impl Degradation {
@@ -59,6 +64,7 @@ impl Degradation {
             Self::FieldUnknown { .. } => "field_unknown",
             Self::ProbeMissing { .. } => "probe_missing",
             Self::CgroupSubtree { .. } => "cgroup_subtree",
+            Self::PrefixesLeftOut { .. } => "prefixes_left_out",
         }
     }
 
@@ -84,6 +90,7 @@ impl Degradation {
             Self::FieldUnknown { .. } => "report the kernel version: its layout is new to EgressWatch",
             Self::ProbeMissing { .. } => "see the cause; processes are read from /proc instead",
             Self::CgroupSubtree { .. } => "run in the host's cgroup namespace, or mount the host's cgroup v2 root",
+            Self::PrefixesLeftOut { .. } => "restart the monitor, which makes room for what the policy flags then",
         }
     }
 }
@@ -115,6 +122,11 @@ impl fmt::Display for Degradation {
             Self::CgroupSubtree { path } => {
                 write!(formatter, "only processes below the cgroup {path} are seen, not the whole host")
             }
+            Self::PrefixesLeftOut { count } => write!(
+                formatter,
+                "{count} flagged prefixes found no room in the kernel: alerts on them come by the ring of ordinary \
+                 flows, up to half a second later"
+            ),
         }
     }
 }

@@ -353,7 +353,7 @@ fn ring_bytes(size: ByteSize) -> u32 {
 }
 
 /// Room for the prefixes and, because a trie is allocated entry by entry, for a later list that doubles them.
-fn trie_entries(prefixes: usize) -> u32 {
+pub(super) fn trie_entries(prefixes: usize) -> u32 {
     u32::try_from(prefixes.saturating_mul(2)).unwrap_or(u32::MAX).max(1 << 16)
 }
 

@@ -8,6 +8,7 @@ mod load;
 pub mod offsets;
 pub mod probes;
 pub mod system;
+mod tries;
 
 use std::{
     io,
@@ -17,14 +18,14 @@ use std::{
 
 use aya::{
     Ebpf,
-    maps::{HashMap, LpmTrie, MapData, MapError, PerCpuArray, RingBuf, lpm_trie::Key},
+    maps::{HashMap, MapData, MapError, PerCpuArray, RingBuf},
 };
-use ipnet::{Ipv4Net, Ipv6Net};
 use monitor_common::{loss::LossReason, record};
 use tokio::io::unix::AsyncFd;
 
 pub use config::{Config, RungChoice};
 pub use load::{LoadError, OBJECT, check_privileges, missing_targets};
+pub use tries::{Occupancy, Prefixes, Tries};
 
 use self::{degradation::Degradation, probes::Rung, system::System};
 use crate::{
@@ -47,15 +48,6 @@ pub enum KernelError {
         #[source]
         error: MapError,
     },
-}
-
-/// Prefixes whose flows ride the alert ring.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Prefixes {
-    /// IPv4 prefixes.
-    pub ipv4: Vec<Ipv4Net>,
-    /// IPv6 prefixes.
-    pub ipv6: Vec<Ipv6Net>,
 }
 
 /// One of the rings.
@@ -88,9 +80,6 @@ impl Losses {
     }
 }
 
-type FlaggedIpv4 = LpmTrie<MapData, [u8; 4], u32>;
-type FlaggedIpv6 = LpmTrie<MapData, [u8; 16], u32>;
-
 /// The running kernel side. Dropping it detaches every probe.
 pub struct Kernel {
     process_ring: RingBuf<MapData>,
@@ -99,8 +88,8 @@ pub struct Kernel {
     flow_ring: RingBuf<MapData>,
     flows: HashMap<MapData, record::FlowKey, record::FlowState>,
     flagged_flows: HashMap<MapData, record::FlowKey, record::FlowState>,
-    // Kept open for reloads; the programs hold them as well.
-    _flagged: (FlaggedIpv4, FlaggedIpv6),
+    /// Until somebody takes them; the programs hold them as well.
+    tries: Option<Tries>,
     losses: PerCpuArray<MapData, u64>,
     /// The rung that was loaded.
     pub rung: Rung,
@@ -118,12 +107,19 @@ pub struct Kernel {
 
 impl Kernel {
     /// Loads the object, fills the tries of flagged prefixes and attaches the probes, in this order, so that the first
-    /// flow is already told apart. `verbose` asks the programs for diagnostics.
+    /// flow is already told apart. `prefixes` are [`Prefixes::sorted`]. `verbose` asks the programs for diagnostics.
     pub fn start(config: &Config, system: &System, prefixes: &Prefixes, verbose: bool) -> Result<Self, StartError> {
         let mut loaded = load::create(config, system, prefixes, verbose)?;
-        let mut flagged_ipv4 = take(&mut loaded.ebpf, "FLAGGED_IPV4")?;
-        let mut flagged_ipv6 = take(&mut loaded.ebpf, "FLAGGED_IPV6")?;
-        flag_prefixes(prefixes, &mut flagged_ipv4, &mut flagged_ipv6)?;
+        let capacities = (load::trie_entries(prefixes.ipv4.len()), load::trie_entries(prefixes.ipv6.len()));
+        let mut tries = Tries::new(
+            take(&mut loaded.ebpf, "FLAGGED_IPV4")?,
+            take(&mut loaded.ebpf, "FLAGGED_IPV6")?,
+            (capacities.0 as usize, capacities.1 as usize),
+        );
+        let left_out = tries.add(prefixes)?;
+        if left_out > 0 {
+            loaded.degradations.push(Degradation::PrefixesLeftOut { count: left_out });
+        }
         loaded.attach(system)?;
         let logger = if verbose { diagnostics::logger(&mut loaded.ebpf) } else { None };
         let ebpf = &mut loaded.ebpf;
@@ -134,7 +130,7 @@ impl Kernel {
             flow_ring: take(ebpf, "FLOW_EVENTS")?,
             flows: take(ebpf, "FLOWS")?,
             flagged_flows: take(ebpf, "FLAGGED_FLOWS")?,
-            _flagged: (flagged_ipv4, flagged_ipv6),
+            tries: Some(tries),
             losses: take(ebpf, "LOSSES")?,
             rung: loaded.rung,
             degradations: loaded.degradations,
@@ -202,6 +198,11 @@ impl Kernel {
         }
     }
 
+    /// Hands over the tries of flagged prefixes, which can be changed while the programs run.
+    pub const fn take_tries(&mut self) -> Option<Tries> {
+        self.tries.take()
+    }
+
     /// Every flow that the kernel side knows, flagged ones first. Flows opened meanwhile may be missing.
     pub fn flows(&self, at: BootTime) -> impl Iterator<Item = Flow> + '_ {
         self.flagged_flows
@@ -232,18 +233,6 @@ pub enum StartError {
     /// Its maps are not what the daemon expects.
     #[error(transparent)]
     Kernel(#[from] KernelError),
-}
-
-fn flag_prefixes(prefixes: &Prefixes, ipv4: &mut FlaggedIpv4, ipv6: &mut FlaggedIpv6) -> Result<(), KernelError> {
-    for prefix in &prefixes.ipv4 {
-        let key = Key::new(u32::from(prefix.prefix_len()), prefix.network().octets());
-        ipv4.insert(&key, 1, 0).map_err(|error| KernelError::Map { map: "FLAGGED_IPV4", error })?;
-    }
-    for prefix in &prefixes.ipv6 {
-        let key = Key::new(u32::from(prefix.prefix_len()), prefix.network().octets());
-        ipv6.insert(&key, 1, 0).map_err(|error| KernelError::Map { map: "FLAGGED_IPV6", error })?;
-    }
-    Ok(())
 }
 
 fn take<T: TryFrom<aya::maps::Map>>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, KernelError> {

@@ -89,6 +89,14 @@ impl<C: Clone> Tracker<C> {
         }
     }
 
+    /// Follows other settings from now on, except for how much is remembered at most.
+    pub fn reconfigure(&mut self, config: &Config) {
+        self.min_level = config.min_level;
+        self.settle_ns = config.settle.as_ns();
+        self.schedule = config.rollup.clone();
+        self.growth = config.rollup_growth;
+    }
+
     /// Takes a report in and says what is to be told at once: at most one decision on its contact, and one on a contact
     /// that had to be forgotten for it.
     pub fn observe(&mut self, observation: Observation<C>) -> Vec<Decision<C>> {

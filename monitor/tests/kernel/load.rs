@@ -107,7 +107,7 @@ fn flood(rung: Rung) -> Result<()> {
     let starter = Program::new("starter")?;
     let ordinary = Program::new("ordinary")?;
     let culprit = Program::new("culprit")?;
-    let monitor = Monitor::start(rung, Settings { kernel: "flow_ring_size = \"64KiB\"" })?;
+    let monitor = Monitor::start(rung, Settings { kernel: "flow_ring_size = \"64KiB\"", ..Settings::default() })?;
     let view = monitor.view();
     let flood = Traffic::Swarm {
         programs: vec![ordinary.path.clone()],
@@ -137,7 +137,7 @@ fn flood(rung: Rung) -> Result<()> {
 }
 
 /// The last records of `count` flows to `remote`, whoever made them.
-fn ends_to(view: &View<'_>, remote: SocketAddr, count: usize) -> Result<Vec<Arc<Record>>> {
+pub(crate) fn ends_to(view: &View<'_>, remote: SocketAddr, count: usize) -> Result<Vec<Arc<Record>>> {
     let to_remote = |record: &Record| record.is_egress() && record.remote() == Some(remote);
     view.many(count, &format!("the end of each flow to {remote}"), |record| record.is_flow_end() && to_remote(record))
         .with_context(|| match view.monitor.live_flows() {
@@ -150,7 +150,7 @@ fn ends_to(view: &View<'_>, remote: SocketAddr, count: usize) -> Result<Vec<Arc<
 }
 
 /// Compares what was reported with what the server saw, connection by connection.
-fn compare(ends: &[Arc<Record>], made: &[Connection]) -> Result<()> {
+pub(crate) fn compare(ends: &[Arc<Record>], made: &[Connection]) -> Result<()> {
     let mut ids = BTreeMap::new();
     for end in ends {
         *ids.entry(end.text("/egresswatch/flow/id").unwrap_or_default()).or_insert(0_usize) += 1;
@@ -180,7 +180,7 @@ fn compare(ends: &[Arc<Record>], made: &[Connection]) -> Result<()> {
 }
 
 /// Losses that nothing makes up for.
-fn no_final_loss(view: &View<'_>) -> Result<()> {
+pub(crate) fn no_final_loss(view: &View<'_>) -> Result<()> {
     let final_losses = view.now(Record::is_final_loss);
     let told: Vec<_> = final_losses.iter().map(|loss| loss.summary()).collect();
     ensure!(told.is_empty(), "{told:?}");

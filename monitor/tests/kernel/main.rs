@@ -14,6 +14,7 @@ mod lifecycle;
 mod load;
 mod names;
 mod policy;
+mod reload;
 mod sockets;
 mod support;
 mod tcp;
@@ -101,6 +102,7 @@ fn cases() -> impl Iterator<Item = Case> {
         attribution::CASES,
         executables::CASES,
         policy::CASES,
+        reload::CASES,
         tools::CASES,
         load::CASES,
         names::CASES,

@@ -390,7 +390,7 @@ fn without_capture(rung: Rung) -> Result<()> {
     let network = Network::new()?;
     let server = TcpServer::http(&network)?;
     let remote = SocketAddr::new("198.51.100.41".parse()?, server.port);
-    let monitor = Monitor::start(rung, Settings { kernel: "capture_names = false" })?;
+    let monitor = Monitor::start(rung, Settings { kernel: "capture_names = false", ..Settings::default() })?;
     let view = monitor.view();
     let url = format!("http://silent.example.com:{}/", server.port);
     Launch::inside(&network).run_command(curl(&["--resolve", &resolve("silent.example.com", remote), &url])?, "")?;

@@ -345,9 +345,15 @@ pub struct DegradationFields {
 pub struct StatusFields {
     /// Which moment of its life.
     pub phase: Phase,
-    /// Why it stops.
+    /// Why it stops or reloads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Number of the policy in force: 1 at the start, one more with each reload.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
+    /// Settings that were changed and wait for a restart.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub needs_restart: Vec<String>,
     /// Rung of the kernel side in use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rung: Option<String>,

@@ -6,7 +6,7 @@ use std::{
     fs,
     io::BufReader,
     path::PathBuf,
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -55,6 +55,8 @@ struct Records {
 pub(crate) struct Settings<'a> {
     /// Lines of `[kernel]`.
     pub(crate) kernel: &'a str,
+    /// Other sections.
+    pub(crate) rest: &'a str,
 }
 
 /// The binary under test.
@@ -68,7 +70,8 @@ impl Monitor {
         let folder = tempfile::Builder::new().prefix("egresswatch-monitor-").tempdir()?;
         let socket = folder.path().join("control.sock");
         let configuration = folder.path().join("config.toml");
-        let text = format!("[control]\nsocket = {:?}\n[kernel]\n{}\n", socket.display().to_string(), settings.kernel);
+        let Settings { kernel, rest } = settings;
+        let text = format!("[control]\nsocket = {:?}\n[kernel]\n{kernel}\n{rest}\n", socket.display().to_string());
         fs::write(&configuration, text)?;
         let mut child = Command::new(binary())
             .args(["run", "--json", "--flows", "--rung", rung.name(), "--config"])
@@ -114,10 +117,20 @@ impl Monitor {
 
     /// Asks the running monitor for its live flows, as a user would.
     pub(crate) fn live_flows(&self) -> Result<Vec<Record>> {
-        let output = Command::new(binary()).args(["flows", "--json", "--socket"]).arg(&self.socket).output()?;
+        let output = self.ask(&["flows", "--json"])?;
         let complaint = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "`egresswatch flows` ended with {}: {complaint}", output.status);
         String::from_utf8_lossy(&output.stdout).lines().map(|line| Record::parse(line.as_bytes())).collect()
+    }
+
+    /// Runs a command that asks the running monitor, as a user would.
+    pub(crate) fn ask(&self, command: &[&str]) -> Result<Output> {
+        Ok(Command::new(binary()).args(command).arg("--socket").arg(&self.socket).output()?)
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        Ok(kill(Pid::from_raw(self.child.id().cast_signed()), signal)?)
     }
 
     /// Ids of the kernel programs that it holds, by the descriptors' `fdinfo`.
@@ -135,7 +148,7 @@ impl Monitor {
     /// Ends it as a service manager does, and returns everything that it ever said. An exit code other than 0, a line
     /// that is no record, or a missing goodbye are errors.
     pub(crate) fn stop(mut self) -> Result<Vec<Arc<Record>>> {
-        kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM)?;
+        self.signal(Signal::SIGTERM)?;
         let status = self.wait()?;
         for reader in self.readers.drain(..) {
             reader.join().map_err(|_| anyhow!("a reader of the monitor's output panicked"))?;

@@ -1,0 +1,78 @@
+//! What decides about flows, read from files: at the start, and again at each reload.
+
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+
+use super::{Error, RunOptions};
+use crate::{
+    config::{self, Config},
+    kernel::Prefixes,
+    ownership,
+    policy::Lists,
+};
+
+/// Everything that a reload replaces, read and found good.
+pub(super) struct Policy {
+    pub(super) ownership: ownership::Table,
+    pub(super) lists: Lists,
+    /// What the kernel's tries are to hold.
+    pub(super) prefixes: Prefixes,
+    pub(super) enabled_lists: u64,
+}
+
+impl Policy {
+    /// Reads what `config` names. It takes its time: not for the loop.
+    pub(super) fn read(config: &Config) -> Result<Self, Error> {
+        let ownership = ownership::Table::embedded()?;
+        let lists = config.lists()?;
+        let enabled_lists = lists.headers().iter().filter(|summary| summary.header.enabled).count() as u64;
+        let prefixes = flagged_prefixes(&ownership, &lists).sorted();
+        Ok(Self { ownership, lists, prefixes, enabled_lists })
+    }
+}
+
+/// Every prefix that the address alone flags: what enabled lists name, and the address space of the networks and
+/// countries that they name.
+fn flagged_prefixes(ownership: &ownership::Table, lists: &Lists) -> Prefixes {
+    let owned = ownership.prefixes_of(|facts| lists.flags_owner(facts.asn, facts.as_country, facts.registered_country));
+    let mut prefixes = Prefixes { ipv4: owned.v4, ipv6: owned.v6 };
+    for prefix in lists.cidrs() {
+        match prefix {
+            IpNet::V4(prefix) => prefixes.ipv4.push(prefix),
+            IpNet::V6(prefix) => prefixes.ipv6.push(prefix),
+        }
+    }
+    prefixes
+}
+
+/// Where the configuration comes from, and what the command line says over it.
+#[derive(Clone, Debug)]
+pub(super) struct Source {
+    /// As the command line names it.
+    file: Option<PathBuf>,
+    rung: Option<crate::kernel::RungChoice>,
+    writes_flows: bool,
+}
+
+impl Source {
+    pub(super) fn new(options: &RunOptions) -> Self {
+        Self { file: options.config.clone(), rung: options.rung, writes_flows: options.writes_flows }
+    }
+
+    /// Reads the configuration as the command line would have it.
+    pub(super) fn config(&self) -> Result<Config, config::Error> {
+        let (mut config, _) = Config::load(self.file.as_deref())?;
+        if let Some(rung) = self.rung {
+            config.kernel.rung = rung;
+        }
+        config.flows.write |= self.writes_flows;
+        Ok(config)
+    }
+
+    /// The files and directories whose change calls for a reload, with those that `config` names.
+    pub(super) fn files(&self, config: &Config) -> Vec<PathBuf> {
+        let file = self.file.clone().unwrap_or_else(|| config::DEFAULT_PATH.into());
+        std::iter::once(file).chain(config.files()).collect()
+    }
+}
