@@ -9,7 +9,7 @@ use std::{
 };
 
 use clap_complete::Shell;
-use egresswatch::{alert, cli::generate, config, coverage};
+use egresswatch::{alert, cli::generate, config, coverage, metrics};
 
 fn main() -> ExitCode {
     let is_check = std::env::args().nth(1).is_some_and(|argument| argument == "--check");
@@ -39,6 +39,7 @@ fn documents() -> io::Result<Vec<Document>> {
         ("docs/coverage.md".into(), coverage::markdown()),
         ("docs/events.md".into(), alert::schema::events_markdown()),
         ("docs/event-schema.json".into(), alert::schema::schema_json()),
+        ("docs/metrics.md".into(), metrics::reference_markdown()),
         ("deploy/config.toml".into(), config::default_toml()),
         ("deploy/kubernetes/configmap.yaml".into(), config_map()),
     ];

@@ -5,6 +5,7 @@
 //! between the two. Stop: the kernel side first, then each stage ends when its input ends, within one deadline.
 
 mod changes;
+mod figures;
 mod outputs;
 mod policy;
 mod reload;
@@ -24,9 +25,10 @@ use tokio::{
 use crate::{
     alert::{RecordBuilder, input::Host},
     config::{self, Config},
-    control::{self, Desk, ReloadRequest, ServerError, Trigger},
+    control::{self, AlertLog, Desk, ReloadRequest, ServerError, Trigger},
     host,
     kernel::{RungChoice, StartError, check_privileges, system::System},
+    metrics,
     ownership::OwnershipError,
     process::SetupError,
     sink::{FileError, Format, OutputError},
@@ -73,6 +75,9 @@ pub enum Error {
     /// The control socket.
     #[error(transparent)]
     Control(#[from] ServerError),
+    /// The metrics endpoint.
+    #[error(transparent)]
+    Metrics(#[from] metrics::ServerError),
     /// The runtime or a signal handler.
     #[error("cannot start: {0}")]
     Runtime(#[source] std::io::Error),
@@ -115,6 +120,7 @@ async fn run_in_runtime(config: &Config, options: &RunOptions) -> Result<(), Err
     let records = Arc::new(RecordBuilder::new(run_id(&host), host));
     let (question_sender, questions) = mpsc::channel(1);
     let server = if config.control.enabled { Some(control::Server::bind(&config.control.socket)?) } else { None };
+    let metrics_server = metrics::Server::bind(&config.metrics).await?;
     let source = Source::new(options);
     let fingerprint = Fingerprint::of(&source.files(config));
     let mut stages = start::stages(config, options, &system, Arc::clone(&records))?;
@@ -127,17 +133,21 @@ async fn run_in_runtime(config: &Config, options: &RunOptions) -> Result<(), Err
     let reloader = Reloader::new(source, config.clone(), fingerprint, tries, reloads, news_sender);
     let reloader = tokio::spawn(reloader.run());
     let signals = tokio::spawn(signals(stop_sender, outputs.reopener(), reload_sender.clone())?);
-    let desk = Desk { questions: question_sender, reloads: reload_sender };
+    let alerts = Arc::new(AlertLog::default());
+    let alert_latency = metrics::latency_histogram();
+    let metrics_server =
+        metrics_server.map(|server| tokio::spawn(server.serve(question_sender.clone(), alert_latency.clone())));
+    let desk = Desk { questions: question_sender, reloads: reload_sender, alerts: Arc::clone(&alerts) };
     let server = server.map(|server| tokio::spawn(server.serve(desk)));
     tell_systemd(&[NotifyState::Ready]);
 
-    let mut watch = Watch::new(stages, outputs);
+    let mut watch = Watch::new(stages, outputs, alerts, alert_latency);
     let ended = watch.run(questions, news, stop).await.map_err(Error::Runtime)?;
 
     tell_systemd(&[NotifyState::Stopping]);
     signals.abort();
     reloader.abort();
-    if let Some(server) = server {
+    for server in server.into_iter().chain(metrics_server) {
         server.abort();
     }
     let stop = stop_within(STOP_DEADLINE, move || {

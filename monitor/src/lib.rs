@@ -16,6 +16,7 @@ pub mod executables;
 pub mod host;
 pub mod kernel;
 mod memory;
+pub mod metrics;
 pub mod names;
 pub mod ownership;
 pub mod pipeline;

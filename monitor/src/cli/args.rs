@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
-use super::lookup::Target;
-use crate::{control, kernel::RungChoice};
+use super::{filter::Filter, lookup::Target};
+use crate::{control, kernel::RungChoice, units::Duration};
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -46,6 +46,8 @@ pub(super) enum Command {
     Run(RunArguments),
     Lookup(LookupArguments),
     Lists(ListsArguments),
+    Status(StatusArguments),
+    Alerts(AlertsArguments),
     Flows(FlowsArguments),
     Reload(ReloadArguments),
     Doctor(DoctorArguments),
@@ -129,9 +131,51 @@ pub(super) struct ListsArguments {
     pub(super) config: Option<PathBuf>,
 }
 
+/// Show how the running daemon is
+///
+/// What is attached, what does not work and how to mend it, losses, lists and data with their dates, the last reload and
+/// the outputs.
+#[derive(Args, Debug)]
+pub(super) struct StatusArguments {
+    /// Write one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+    /// The daemon's socket
+    #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET, value_hint = ValueHint::FilePath)]
+    pub(super) socket: PathBuf,
+}
+
+/// Show the last alerts of the running daemon
+///
+/// The daemon keeps the last 1,000 of its run; its outputs have them all.
+#[derive(Args, Debug)]
+pub(super) struct AlertsArguments {
+    /// Go on, and show each alert when it is told
+    #[arg(long, short)]
+    pub(super) follow: bool,
+    /// Only those of the last while, such as 90s, 15m, 1h or 7d
+    #[arg(long, value_name = "SPAN")]
+    pub(super) since: Option<Duration>,
+    /// Only those that meet a condition on a field: process.name=curl, egresswatch.lists~ofac, source.bytes>1000; may be
+    /// given several times, and then all have to be met
+    #[arg(long, value_name = "CONDITION")]
+    pub(super) filter: Vec<Filter>,
+    /// Write JSON Lines, one record an alert
+    #[arg(long)]
+    pub(super) json: bool,
+    /// The daemon's socket
+    #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET, value_hint = ValueHint::FilePath)]
+    pub(super) socket: PathBuf,
+}
+
 /// Show the live flows of the running daemon
+///
+/// The flow that moved the most bytes comes first.
 #[derive(Args, Debug)]
 pub(super) struct FlowsArguments {
+    /// Only those that meet a condition on a field, as in `egresswatch alerts`
+    #[arg(long, value_name = "CONDITION")]
+    pub(super) filter: Vec<Filter>,
     /// Write JSON Lines, one record a flow
     #[arg(long)]
     pub(super) json: bool,

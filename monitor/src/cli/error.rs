@@ -8,6 +8,7 @@ use crate::{
     control::{ClientError, ServerError},
     daemon,
     kernel::{LoadError, StartError},
+    metrics,
     ownership::OwnershipError,
 };
 
@@ -110,10 +111,11 @@ fn daemon_status(error: &daemon::Error) -> Status {
             _ => Status::Unsupported,
         },
         daemon::Error::Kernel(_) | daemon::Error::Process(_) => Status::Unsupported,
-        daemon::Error::Config(_) => Status::Configuration,
+        daemon::Error::Config(_) | daemon::Error::Metrics(metrics::ServerError::Remote(_)) => Status::Configuration,
         daemon::Error::Control(ServerError::Bind { source, .. }) if is_forbidden(source) => Status::Privilege,
         daemon::Error::Ownership(_)
         | daemon::Error::Control(_)
+        | daemon::Error::Metrics(_)
         | daemon::Error::Runtime(_)
         | daemon::Error::File(_)
         | daemon::Error::Output(_)

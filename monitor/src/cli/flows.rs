@@ -10,20 +10,19 @@ use crate::{
 
 /// Prints the daemon's live flows.
 pub(super) fn execute(arguments: &FlowsArguments, output: &mut Output<'_>) -> Result<Status, Error> {
-    let lines = control::ask(&arguments.socket, Request::Flows)?;
-    let mut count = 0_usize;
-    for line in lines {
+    let mut flows = Vec::new();
+    for line in control::ask(&arguments.socket, Request::Flows)? {
         let line = line?;
-        count += 1;
-        if arguments.json {
-            output.line(line)?;
-        } else {
-            let text = match serde_json::from_str::<Value>(&line) {
-                Ok(record) => describe(&record),
-                Err(_) => line,
-            };
-            output.line(text)?;
+        let record = serde_json::from_str::<Value>(&line).unwrap_or(Value::Null);
+        if arguments.filter.iter().all(|filter| filter.accepts(&record)) {
+            let bytes = |pointer| record.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
+            flows.push((bytes("/source/bytes").saturating_add(bytes("/destination/bytes")), line, record));
         }
+    }
+    flows.sort_by_key(|(bytes, ..)| std::cmp::Reverse(*bytes));
+    let count = flows.len();
+    for (_, line, record) in flows {
+        output.line(if arguments.json || record.is_null() { line } else { describe(&record) })?;
     }
     if !arguments.json {
         let noun = if count == 1 { "flow" } else { "flows" };

@@ -2,12 +2,14 @@
 //!
 //! Only this module writes to the standard streams, and only [`Error::status`] knows exit codes.
 
+mod alerts;
 #[expect(clippy::doc_markdown, reason = "these comments are the help texts, in which backticks would show")]
 mod args;
 mod configuration;
 mod coverage;
 mod doctor;
 mod error;
+mod filter;
 mod flows;
 pub mod generate;
 mod lists;
@@ -16,6 +18,7 @@ mod matches;
 mod output;
 mod reload;
 mod run;
+mod status;
 
 use std::{
     io::{BufWriter, Write as _},
@@ -71,6 +74,8 @@ fn dispatch(command: Command, colours: Colours) -> Result<Status, Error> {
         Command::Lookup(arguments) => lookup::execute(&arguments, output),
         Command::Lists(arguments) => lists::execute(&arguments, output),
         Command::Flows(arguments) => flows::execute(&arguments, output),
+        Command::Status(arguments) => status::execute(&arguments, output),
+        Command::Alerts(arguments) => alerts::execute(&arguments, output),
         Command::Reload(arguments) => reload::execute(&arguments, output),
         Command::Doctor(arguments) => doctor::execute(&arguments, output),
         Command::Coverage(arguments) => coverage::execute(&arguments, output),

@@ -17,7 +17,7 @@ pub use invalid::{Invalid, Problem};
 pub use reference::{default_toml, json_schema, reference_markdown};
 
 use crate::{
-    control, executables, kernel, names, pipeline,
+    control, executables, kernel, metrics, names, pipeline,
     policy::{self, List, ListError, Lists},
     process, sink,
 };
@@ -43,8 +43,10 @@ pub struct Config {
     pub policy: policy::Config,
     /// Where records go.
     pub output: sink::Config,
-    /// The socket through which a running daemon answers `egresswatch flows`.
+    /// The socket through which a running daemon answers `egresswatch status`, `alerts`, `flows` and `reload`.
     pub control: control::Config,
+    /// The monitor's own state for Prometheus, over HTTP.
+    pub metrics: metrics::Config,
 }
 
 /// Why there is no configuration.

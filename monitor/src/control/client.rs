@@ -58,7 +58,7 @@ pub fn ask(
 ) -> Result<impl Iterator<Item = Result<String, ClientError>> + use<>, ClientError> {
     let connect = || -> io::Result<UnixStream> {
         let mut stream = UnixStream::connect(socket)?;
-        stream.set_read_timeout(Some(request.patience()))?;
+        stream.set_read_timeout(request.patience())?;
         stream.set_write_timeout(Some(SILENCE_MAX))?;
         writeln!(stream, "{}", request.as_token())?;
         Ok(stream)

@@ -3,6 +3,7 @@
 //! The protocol is one line each way round: a client writes the name of a [`Request`] and a newline; the daemon
 //! answers with JSON Lines and closes. The socket's mode is the access control: it belongs to root and nobody else.
 
+mod alerts;
 mod client;
 mod reload;
 mod server;
@@ -15,6 +16,7 @@ use std::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
+pub use alerts::AlertLog;
 pub use client::{ClientError, ask};
 pub use reload::{ReloadAnswer, ReloadRequest, Trigger};
 pub use server::{Desk, Question, Server, ServerError};
@@ -52,28 +54,39 @@ fn absolute_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, 
 pub enum Request {
     /// The live flows, one record a line.
     Flows,
+    /// The monitor's own state, one object: [`crate::metrics::Snapshot`].
+    Status,
+    /// The last alerts, one record a line, oldest first.
+    Alerts,
+    /// The same, and then each alert when it is told, until the client goes.
+    FollowAlerts,
     /// Take configuration, lists and data in anew; the answer is one [`ReloadAnswer`].
     Reload,
 }
 
 impl Request {
     /// Every request.
-    pub const ALL: [Self; 2] = [Self::Flows, Self::Reload];
+    pub const ALL: [Self; 5] = [Self::Flows, Self::Status, Self::Alerts, Self::FollowAlerts, Self::Reload];
 
     /// The word that asks for it.
     #[must_use]
     pub const fn as_token(self) -> &'static str {
         match self {
             Self::Flows => "flows",
+            Self::Status => "status",
+            Self::Alerts => "alerts",
+            Self::FollowAlerts => "follow-alerts",
             Self::Reload => "reload",
         }
     }
 
-    /// How long the answer may take: lists of millions of entries are not read in a moment.
-    const fn patience(self) -> Duration {
+    /// How long the answer may take, or the next line of it: lists of millions of entries are not read in a moment, and
+    /// the next alert may never come.
+    const fn patience(self) -> Option<Duration> {
         match self {
-            Self::Flows => Duration::from_secs(10),
-            Self::Reload => Duration::from_mins(2),
+            Self::Flows | Self::Status | Self::Alerts => Some(Duration::from_secs(10)),
+            Self::Reload => Some(Duration::from_mins(2)),
+            Self::FollowAlerts => None,
         }
     }
 

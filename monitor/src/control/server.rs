@@ -4,18 +4,20 @@ use std::{
     fs, io,
     os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{UnixListener, UnixStream},
-    sync::{mpsc, oneshot},
+    sync::{broadcast, mpsc, oneshot},
     task::JoinSet,
     time::timeout,
 };
 
-use super::{ReloadAnswer, ReloadRequest, Request, Trigger};
+use super::{AlertLog, ReloadAnswer, ReloadRequest, Request, Trigger};
+use crate::{alert::Record, metrics::Snapshot};
 
 /// A request is one short word.
 const REQUEST_MAX_BYTES: u64 = 64;
@@ -29,6 +31,8 @@ const CLIENTS_MAX: usize = 8;
 pub enum Question {
     /// The live flows.
     Flows(oneshot::Sender<Vec<String>>),
+    /// The monitor's own state.
+    Snapshot(oneshot::Sender<Box<Snapshot>>),
 }
 
 /// Where the server takes what clients ask.
@@ -38,6 +42,8 @@ pub struct Desk {
     pub questions: mpsc::Sender<Question>,
     /// To whoever reloads.
     pub reloads: mpsc::Sender<ReloadRequest>,
+    /// The last alerts.
+    pub alerts: Arc<AlertLog>,
 }
 
 impl Desk {
@@ -49,6 +55,12 @@ impl Desk {
                 let _ = self.questions.send(Question::Flows(sender)).await;
                 receiver.await.unwrap_or_default()
             }
+            Request::Status => {
+                let (sender, receiver) = oneshot::channel();
+                let _ = self.questions.send(Question::Snapshot(sender)).await;
+                receiver.await.ok().and_then(|snapshot| serde_json::to_string(&snapshot).ok()).into_iter().collect()
+            }
+            Request::Alerts | Request::FollowAlerts => lines(self.alerts.follow().0),
             Request::Reload => {
                 let (sender, receiver) = oneshot::channel();
                 let request = ReloadRequest { trigger: Trigger::Command, answer: Some(sender) };
@@ -152,7 +164,8 @@ async fn answer(mut stream: UnixStream, desk: &Desk) -> io::Result<()> {
     let mut word = String::new();
     timeout(PATIENCE, BufReader::new(reader.take(REQUEST_MAX_BYTES)).read_line(&mut word)).await??;
     let lines = match Request::from_token(word.trim_end()) {
-        Some(request) => timeout(request.patience(), desk.ask(request)).await?,
+        Some(Request::FollowAlerts) => return follow(stream, &desk.alerts).await,
+        Some(request) => timeout(request.patience().unwrap_or(PATIENCE), desk.ask(request)).await?,
         None => {
             let known: Vec<_> = Request::ALL.into_iter().map(Request::as_token).collect();
             let error = format!("unknown request; this daemon knows: {}", known.join(", "));
@@ -167,4 +180,35 @@ async fn answer(mut stream: UnixStream, desk: &Desk) -> io::Result<()> {
         writer.shutdown().await
     };
     timeout(PATIENCE, send).await?
+}
+
+/// Sends the alerts there are and each further one, until the client goes or takes none for a while.
+async fn follow(mut stream: UnixStream, alerts: &AlertLog) -> io::Result<()> {
+    let (reader, mut writer) = stream.split();
+    let (last, mut news) = alerts.follow();
+    let mut rest = reader.take(REQUEST_MAX_BYTES);
+    let mut nothing = [0; 16];
+    let mut next = lines(last);
+    loop {
+        for line in std::mem::take(&mut next) {
+            timeout(PATIENCE, writer.write_all(format!("{line}\n").as_bytes())).await??;
+        }
+        tokio::select! {
+            alert = news.recv() => match alert {
+                Ok(alert) => next = lines(vec![alert]),
+                Err(broadcast::error::RecvError::Lagged(count)) => {
+                    let note = format!("{count} alerts were missed: they came faster than they were read");
+                    next = vec![serde_json::json!({ "note": note }).to_string()];
+                }
+                Err(broadcast::error::RecvError::Closed) => return Ok(()),
+            },
+            // A client says nothing more, but it hangs up.
+            read = rest.read(&mut nothing) => if read? == 0 { return Ok(()) },
+        }
+    }
+}
+
+/// A record serialises by construction; one that does not is left out.
+fn lines(records: Vec<Arc<Record>>) -> Vec<String> {
+    records.iter().filter_map(|record| serde_json::to_string(&**record).ok()).collect()
 }

@@ -1,6 +1,12 @@
 //! The outputs that the configuration and the command line name, and their tasks.
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use jiff::tz::TimeZone;
 use tokio::{
@@ -13,6 +19,7 @@ use crate::{
     alert::{Record, RecordBuilder, input},
     config::Config,
     host,
+    metrics::OutputState,
     sink::{self, Encoding, Ending, OutputError, OutputSender, Reopener, Settings, Stream, Transport},
 };
 
@@ -20,6 +27,8 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Outputs {
     senders: Vec<OutputSender>,
+    /// What they are called.
+    names: Vec<String>,
     tasks: Vec<JoinHandle<Result<Ending, OutputError>>>,
     is_gone: bool,
 }
@@ -44,6 +53,7 @@ impl Outputs {
         settings: Settings,
         records: &Arc<RecordBuilder>,
     ) {
+        self.names.push(transport.name().to_owned());
         let (sender, task) = sink::output(transport, encoding, settings);
         let records = Arc::clone(records);
         self.senders.push(sender);
@@ -56,6 +66,23 @@ impl Outputs {
         for sender in &self.senders {
             self.is_gone |= sender.send_until(Arc::clone(&record), deadline).await.is_err();
         }
+    }
+
+    /// What each output has done.
+    pub(super) fn states(&self) -> Vec<OutputState> {
+        let state = |(name, sender): (&String, &OutputSender)| {
+            let counters = sender.counters();
+            let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+            OutputState {
+                output: name.clone(),
+                written_records: count(&counters.written_records),
+                written_bytes: count(&counters.written_bytes),
+                dropped_flows: count(&counters.dropped_flows),
+                errors: count(&counters.errors),
+                failing: counters.failing.load(Ordering::Relaxed),
+            }
+        };
+        self.names.iter().zip(&self.senders).map(state).collect()
     }
 
     /// Leaves the record that every output writes last, when it finishes.

@@ -8,6 +8,7 @@ use super::{Error, RunOptions};
 use crate::{
     config::{self, Config},
     kernel::Prefixes,
+    metrics::ListState,
     ownership,
     policy::Lists,
 };
@@ -30,6 +31,18 @@ impl Policy {
         let prefixes = flagged_prefixes(&ownership, &lists).sorted();
         Ok(Self { ownership, lists, prefixes, enabled_lists })
     }
+}
+
+/// The lists whose matches alert, for figures.
+pub(super) fn list_states(lists: &Lists) -> Vec<ListState> {
+    let enabled = lists.headers().iter().filter(|summary| summary.header.enabled);
+    enabled
+        .map(|summary| ListState {
+            id: summary.header.id.to_string(),
+            as_of: summary.header.as_of.to_string(),
+            entities: summary.counts.entities as u64,
+        })
+        .collect()
 }
 
 /// Every prefix that the address alone flags: what enabled lists name, and the address space of the networks and

@@ -12,13 +12,14 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     Error,
     changes::{Changes, Fingerprint},
-    policy::{Policy, Source},
+    policy::{Policy, Source, list_states},
     tell_systemd,
 };
 use crate::{
     config::Config,
     control::{ReloadAnswer, ReloadRequest, Trigger},
     kernel::{Occupancy, Prefixes, Tries},
+    metrics::ListState,
     ownership::OwnerLookup,
     pipeline,
     policy::{self, Lists},
@@ -49,6 +50,7 @@ pub(super) struct NewPolicy {
     pub(super) lists: Lists,
     pub(super) ownership: Box<dyn OwnerLookup>,
     pub(super) enabled_lists: u64,
+    pub(super) list_states: Vec<ListState>,
     pub(super) policy: policy::Config,
     pub(super) flows: pipeline::Config,
     /// Settings that differ from those in force and wait for a restart.
@@ -176,6 +178,7 @@ impl Reloader {
         let news = News::Policy(Box::new(NewPolicy {
             trigger,
             generation,
+            list_states: list_states(&lists),
             lists,
             ownership: Box::new(ownership),
             enabled_lists,

@@ -4,13 +4,17 @@ use std::{sync::Arc, thread};
 
 use tokio::sync::Notify;
 
-use super::{Error, RunOptions, policy::Policy};
+use super::{
+    Error, RunOptions,
+    policy::{Policy, list_states},
+};
 use crate::{
     alert::RecordBuilder,
     config::Config,
     executables::Executables,
     host,
     kernel::{Kernel, system::System},
+    metrics::ListState,
     names::Names,
     ownership,
     pipeline::Pipeline,
@@ -26,6 +30,10 @@ pub(super) struct Stages {
     pub(super) records: Arc<RecordBuilder>,
     pub(super) ownership_date: jiff::civil::Date,
     pub(super) enabled_lists: u64,
+    /// The same with their dates.
+    pub(super) lists: Vec<ListState>,
+    /// Flows that the kernel's two tables hold at most.
+    pub(super) flow_capacity: usize,
     // After the pipeline: it is waited for, and ends when the pipeline has gone.
     _reader: Reader,
 }
@@ -58,6 +66,8 @@ pub(super) fn stages(
     let kernel = Kernel::start(&config.kernel, system, &prefixes, options.verbose_kernel)?;
     // The kernel side keeps a copy of its own.
     drop(prefixes);
+    let list_states = list_states(&lists);
+    let flow_capacity = (config.kernel.flow_table_entries as usize) + (config.kernel.flagged_table_entries as usize);
     let ownership_date = ownership::OwnerLookup::data_date(&ownership);
     let mut flows = config.flows.clone();
     flows.write |= options.writes_flows;
@@ -88,6 +98,8 @@ pub(super) fn stages(
         records,
         ownership_date,
         enabled_lists,
+        lists: list_states,
+        flow_capacity,
     })
 }
 

@@ -7,12 +7,14 @@ use std::{
 };
 
 use monitor_common::loss::LossReason;
+use prometheus_client::metrics::histogram::Histogram;
 use tokio::{
     sync::mpsc,
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
 use super::{
+    figures::Figures,
     outputs::Outputs,
     reload::{NewPolicy, News},
     start::Stages,
@@ -21,8 +23,9 @@ use crate::{
     alert::{
         Record, Timestamp,
         input::{Degradation, Loss, LossStage, Phase, Status},
+        record::Dataset,
     },
-    control::{Question, Trigger},
+    control::{AlertLog, Question, Trigger},
     event::{BootTime, Event, Flow, FlowKey, ReportReason},
     host,
     kernel::{self, Kernel, Losses, Ring},
@@ -86,8 +89,8 @@ impl Ended {
 
 /// The loop's state.
 pub(super) struct Watch {
-    stages: Stages,
-    outputs: Outputs,
+    pub(super) stages: Stages,
+    pub(super) outputs: Outputs,
     events: Vec<Event>,
     ready: Vec<Arc<Record>>,
     /// Ordinary records that wait for the outputs. While there are any, the ring of ordinary flows is not read: the
@@ -101,22 +104,27 @@ pub(super) struct Watch {
     is_idle: bool,
     /// When the outputs last took one of them.
     progress_at: Instant,
-    losses: Losses,
+    pub(super) losses: Losses,
     losses_at: Timestamp,
     name_losses: NameLosses,
-    refused: u64,
-    started_at: BootTime,
+    pub(super) refused: u64,
+    pub(super) started_at: BootTime,
     /// Number of the policy in force.
-    generation: u64,
+    pub(super) generation: u64,
     /// Settings that wait for a restart.
-    needs_restart: Vec<String>,
+    pub(super) needs_restart: Vec<String>,
     /// What does not work since the start, beside what the host does not give.
-    troubles: BTreeMap<&'static str, Degradation>,
+    pub(super) troubles: BTreeMap<&'static str, Degradation>,
+    pub(super) figures: Figures,
+    alerts: Arc<AlertLog>,
+    /// From the kernel's report of a flow to the alert in the outputs' hands.
+    alert_latency: Histogram,
 }
 
 impl Watch {
-    pub(super) fn new(stages: Stages, outputs: Outputs) -> Self {
+    pub(super) fn new(stages: Stages, outputs: Outputs, alerts: Arc<AlertLog>, alert_latency: Histogram) -> Self {
         let started_at = host::boot_time();
+        let figures = Figures::new(stages.lists.clone());
         Self {
             stages,
             outputs,
@@ -135,6 +143,9 @@ impl Watch {
             generation: 1,
             needs_restart: Vec::new(),
             troubles: BTreeMap::new(),
+            figures,
+            alerts,
+            alert_latency,
         }
     }
 
@@ -187,8 +198,7 @@ impl Watch {
                     memory::give_back();
                 }
                 Some(news) = news.recv() => self.hear(news),
-                // Whoever asked may have gone meanwhile.
-                Some(Question::Flows(answer)) = questions.recv() => drop(answer.send(self.live_flows())),
+                Some(question) = questions.recv() => self.answer(question),
                 () = self.outputs.flow_room(), if !self.backlog.is_empty() => {}
                 () = sleep_until(self.progress_at + STUCK), if !self.backlog.is_empty() => self.give_up_backlog().await,
                 guard = ordinary.readable(), if self.backlog.is_empty() => {
@@ -208,8 +218,19 @@ impl Watch {
         }
     }
 
+    /// Whoever asked may have gone meanwhile.
+    fn answer(&self, question: Question) {
+        match question {
+            Question::Flows(answer) => drop(answer.send(self.live_flows())),
+            Question::Snapshot(answer) => drop(answer.send(Box::new(self.snapshot(host::boot_time())))),
+        }
+    }
+
     /// Takes in what the reloader has to tell.
     fn hear(&mut self, news: News) {
+        if let News::Tries { occupancy, .. } = &news {
+            self.figures.occupancy = *occupancy;
+        }
         match news {
             News::Policy(policy) => self.replace_policy(*policy),
             News::Refused { trigger, error } => self.tell_refused(trigger, error),
@@ -232,6 +253,8 @@ impl Watch {
         self.stages.enabled_lists = new.enabled_lists;
         let pipeline = &mut self.stages.pipeline;
         let before = pipeline.replace_policy(new.lists, new.ownership, &new.policy, new.flows, &mut self.ready);
+        self.figures.lists = new.list_states;
+        self.note_reload(new.trigger, None);
         self.generation = new.generation;
         self.needs_restart = new.needs_restart;
         self.mend("reload_failed");
@@ -245,8 +268,17 @@ impl Watch {
 
     fn tell_refused(&mut self, trigger: Trigger, error: String) {
         tracing::error!(trigger = trigger.as_token(), error, "not reloaded: the policy in force stays");
+        self.note_reload(trigger, Some(error.clone()));
         let missing = format!("what was changed is not in force, policy number {} stays ({error})", self.generation);
         self.trouble("reload_failed", missing, "mend what is named; `egresswatch check` finds every mistake");
+    }
+
+    fn note_reload(&mut self, trigger: Trigger, error: Option<String>) {
+        let reloads = &mut self.figures.reloads;
+        *(if error.is_none() { &mut reloads.done } else { &mut reloads.failed }) += 1;
+        reloads.last_at = Some(host::wall_clock().at(host::boot_time()));
+        reloads.last_trigger = Some(trigger.as_token());
+        reloads.last_error = error;
     }
 
     /// Says what does not work any more.
@@ -470,7 +502,10 @@ impl Watch {
     /// Hands on what must arrive, and as many of the ordinary records as the outputs take at once.
     async fn deliver(&mut self) {
         for record in std::mem::take(&mut self.ready) {
-            if record.must_arrive() {
+            if record.event.dataset == Dataset::Alert {
+                self.outputs.send(Arc::clone(&record), Instant::now()).await;
+                self.note_alert(&record);
+            } else if record.must_arrive() {
                 self.outputs.send(record, Instant::now()).await;
             } else {
                 if self.backlog.is_empty() {
@@ -485,6 +520,15 @@ impl Watch {
             self.outputs.send(record, Instant::now()).await;
             self.progress_at = Instant::now();
         }
+    }
+
+    /// Counts an alert that every output has, and keeps it for who asks.
+    fn note_alert(&mut self, alert: &Arc<Record>) {
+        self.figures.count_alert(alert);
+        let now = host::wall_clock().at(host::boot_time());
+        let delay_ns = now.unix_ns().saturating_sub(alert.timestamp.unix_ns());
+        self.alert_latency.observe(Duration::from_nanos(u64::try_from(delay_ns).unwrap_or(0)).as_secs_f64());
+        self.alerts.push(alert);
     }
 
     /// Drops what an output does not take; the others get it, and the output counts what it missed.

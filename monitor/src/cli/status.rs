@@ -1,0 +1,135 @@
+//! `egresswatch status`: how a running daemon is.
+
+use std::io;
+
+use serde_json::Value;
+
+use super::{Error, Output, Status, args::StatusArguments};
+use crate::{
+    alert::text::{humane_bytes, humane_duration, printable},
+    control::{self, ClientError, Request},
+};
+
+/// Prints the daemon's state.
+pub(super) fn execute(arguments: &StatusArguments, output: &mut Output<'_>) -> Result<Status, Error> {
+    let mut lines = control::ask(&arguments.socket, Request::Status)?;
+    let broken = |source| ClientError::Broken { socket: arguments.socket.clone(), source };
+    let line = lines.next().ok_or_else(|| broken(io::ErrorKind::UnexpectedEof.into()))??;
+    if arguments.json {
+        output.line(line)?;
+    } else {
+        let state = serde_json::from_str(&line).map_err(|error| broken(error.into()))?;
+        print(&state, output)?;
+    }
+    Ok(Status::Success)
+}
+
+/// For people: what to look at first comes first.
+pub(super) fn print(state: &Value, output: &mut Output<'_>) -> io::Result<()> {
+    let text = |pointer: &str| state.pointer(pointer).and_then(Value::as_str).map(printable);
+    let number = |pointer: &str| state.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
+    let list = |pointer: &str| state.pointer(pointer).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let degradations = list("/degradations");
+    let health = if degradations.is_empty() {
+        output.good("watches".to_owned())
+    } else {
+        output.fair("watches, degraded".to_owned())
+    };
+    output.line(format_args!(
+        "{health}: EgressWatch {}, for {}, rung {}, {} probes attached",
+        text("/version").unwrap_or_default(),
+        humane_duration(number("/uptime_ns")),
+        text("/rung").unwrap_or_default(),
+        list("/probes").len()
+    ))?;
+    for one in degradations {
+        let part = |key: &str| one.get(key).and_then(Value::as_str).map(printable);
+        let label = output.fair(format!("  {}:", part("token").unwrap_or_default()));
+        output.line(format_args!("{label} {}", part("missing").unwrap_or_default()))?;
+        if let Some(remedy) = part("remedy") {
+            output.line(format_args!("    {} {remedy}", output.faint("to mend it:")))?;
+        }
+    }
+    row(
+        output,
+        "flows",
+        format_args!(
+            "{} seen, {} open, {} without a process",
+            number("/flows/seen"),
+            number("/flows/open"),
+            number("/flows/unattributed")
+        ),
+    )?;
+    row(output, "alerts", number("/alerts"))?;
+    for one in list("/alerts_by_list") {
+        let part = |key: &str| one.get(key).and_then(Value::as_str).map(printable).unwrap_or_default();
+        let count = one.get("count").and_then(Value::as_u64).unwrap_or(0);
+        output.line(format_args!("    {:<24} {:<6} {count}", part("list"), part("severity")))?;
+    }
+    let losses: Vec<_> = list("/losses")
+        .iter()
+        .filter_map(|loss| {
+            let count = loss.get("count")?.as_u64().filter(|count| *count > 0)?;
+            Some(format!("{count} {}", printable(loss.get("reason")?.as_str()?)))
+        })
+        .collect();
+    let losses = if losses.is_empty() { output.good("none".to_owned()) } else { output.fair(losses.join(", ")) };
+    row(output, "losses", losses)?;
+    print_policy(state, output)?;
+    for table in list("/tables") {
+        let name = table.get("table").and_then(Value::as_str).map(printable).unwrap_or_default().replace('_', " ");
+        let count = |key: &str| table.get(key).and_then(Value::as_u64).unwrap_or(0);
+        row(output, &name, format_args!("{} of {}", count("entries"), count("capacity")))?;
+    }
+    for one in list("/outputs") {
+        let count = |key: &str| one.get(key).and_then(Value::as_u64).unwrap_or(0);
+        let name = one.get("output").and_then(Value::as_str).map(printable).unwrap_or_default();
+        let is_failing = one.get("failing").and_then(Value::as_bool).unwrap_or(false);
+        let state = if is_failing { output.bad("failing") } else { output.good("good") };
+        row(
+            output,
+            "output",
+            format_args!(
+                "{name}: {state}, {} records ({}), {} flow records dropped, {} errors",
+                count("written_records"),
+                humane_bytes(count("written_bytes")),
+                count("dropped_flows"),
+                count("errors")
+            ),
+        )?;
+    }
+    Ok(())
+}
+
+fn print_policy(state: &Value, output: &mut Output<'_>) -> io::Result<()> {
+    let text = |pointer: &str| state.pointer(pointer).and_then(Value::as_str).map(printable);
+    let number = |pointer: &str| state.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
+    let lists = state.get("lists").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    row(output, "policy", format_args!("number {}, {} lists alert", number("/generation"), lists.len()))?;
+    for list in lists {
+        let part = |key: &str| list.get(key).and_then(Value::as_str).map(printable).unwrap_or_default();
+        let entities = list.get("entities").and_then(Value::as_u64).unwrap_or(0);
+        output.line(format_args!("    {:<24} as of {}, {entities} entities", part("id"), part("as_of")))?;
+    }
+    row(output, "ownership data", text("/ownership_date").unwrap_or_default())?;
+    if let Some(at) = text("/reloads/last_at") {
+        let trigger = text("/reloads/last_trigger").unwrap_or_default();
+        match text("/reloads/last_error") {
+            None => row(output, "last reload", format_args!("{at} by {trigger}: {}", output.good("good")))?,
+            Some(error) => {
+                row(output, "last reload", format_args!("{at} by {trigger}: {} {error}", output.bad("refused:")))?
+            }
+        }
+    }
+    let waiting = state.get("needs_restart").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    if !waiting.is_empty() {
+        let keys: Vec<_> = waiting.iter().filter_map(Value::as_str).map(printable).collect();
+        row(output, "needs a restart", output.fair(keys.join(", ")))?;
+    }
+    Ok(())
+}
+
+fn row(output: &mut Output<'_>, label: &str, value: impl std::fmt::Display) -> io::Result<()> {
+    let label = format!("{label}:");
+    output.line(format_args!("  {:<24} {value}", label))
+}

@@ -1,0 +1,121 @@
+//! The loop's figures: what metrics and `egresswatch status` show.
+
+use std::collections::HashMap;
+
+use super::watch::Watch;
+use crate::{
+    alert::{Record, input::LossStage},
+    event::BootTime,
+    kernel::Occupancy,
+    metrics::{
+        AlertCount, DegradationState, FlowFigures, ListState, LossFigure, ProcessFigures, ReloadState, Snapshot,
+        TableState,
+    },
+    policy::Severity,
+};
+
+/// Combinations of list and severity that alerts are counted by: more than there are lists.
+const COUNTED: usize = 1_024;
+
+/// What is counted for figures only.
+#[derive(Debug, Default)]
+pub(super) struct Figures {
+    alerts: HashMap<(String, &'static str), u64>,
+    pub(super) reloads: ReloadState,
+    pub(super) occupancy: Occupancy,
+    pub(super) lists: Vec<ListState>,
+}
+
+impl Figures {
+    /// Of a start with these lists.
+    pub(super) fn new(lists: Vec<ListState>) -> Self {
+        Self { lists, ..Self::default() }
+    }
+
+    /// Counts an alert for each of its lists.
+    pub(super) fn count_alert(&mut self, alert: &Record) {
+        let severity = match alert.egresswatch.severity {
+            Some(Severity::High) => "high",
+            Some(Severity::Medium) => "medium",
+            Some(Severity::Low) | None => "low",
+        };
+        for list in &alert.egresswatch.lists {
+            let is_new = !self.alerts.contains_key(&(list.clone(), severity));
+            if !is_new || self.alerts.len() < COUNTED {
+                *self.alerts.entry((list.clone(), severity)).or_default() += 1;
+            }
+        }
+    }
+}
+
+impl Watch {
+    /// The figures of this moment.
+    pub(super) fn snapshot(&self, now: BootTime) -> Snapshot {
+        let kernel = &self.stages.kernel;
+        let pipeline = &self.stages.pipeline;
+        let totals = pipeline.totals();
+        let kernel_losses = self.losses.iter().map(|(reason, count)| (LossStage::Kernel, reason.as_token(), count));
+        let name_losses =
+            pipeline.name_losses().by_reason().map(|(reason, count)| (LossStage::Pipeline, reason, count));
+        let losses = kernel_losses.chain(name_losses);
+        let processes = pipeline.processes().counters();
+        let Occupancy { ipv4, ipv4_capacity, ipv6, ipv6_capacity } = self.figures.occupancy;
+        let table = |table, entries: usize, capacity: usize| TableState {
+            table,
+            entries: entries as u64,
+            capacity: capacity as u64,
+        };
+        let mut alerts_by_list: Vec<_> = self
+            .figures
+            .alerts
+            .iter()
+            .map(|((list, severity), count)| AlertCount { list: list.clone(), severity, count: *count })
+            .collect();
+        alerts_by_list.sort_by(|left, right| (&left.list, left.severity).cmp(&(&right.list, right.severity)));
+        let of_host = kernel.degradations.iter().map(|one| DegradationState {
+            token: one.as_token().to_owned(),
+            missing: one.to_string(),
+            remedy: Some(one.remedy().to_owned()),
+        });
+        let since_start = self.troubles.values().map(|one| DegradationState {
+            token: one.token.clone().into_owned(),
+            missing: one.missing.clone(),
+            remedy: one.remedy.clone(),
+        });
+        Snapshot {
+            version: env!("CARGO_PKG_VERSION"),
+            uptime_ns: now.since_ns(self.started_at),
+            rung: kernel.rung.as_token(),
+            probes: kernel.attached.clone(),
+            degradations: of_host.chain(since_start).collect(),
+            generation: self.generation,
+            needs_restart: self.needs_restart.clone(),
+            reloads: self.figures.reloads.clone(),
+            flows: FlowFigures {
+                seen: totals.flows,
+                ended: totals.ended_flows,
+                open: totals.live_flows,
+                unattributed: totals.unattributed_flows,
+            },
+            alerts: totals.alerts,
+            alerts_by_list,
+            losses: losses.map(|(stage, reason, count)| LossFigure { stage, reason, count }).collect(),
+            refused_records: self.refused,
+            tables: vec![
+                table("flows", totals.live_flows as usize, self.stages.flow_capacity),
+                table("flagged_ipv4_prefixes", ipv4, ipv4_capacity),
+                table("flagged_ipv6_prefixes", ipv6, ipv6_capacity),
+            ],
+            processes: ProcessFigures {
+                running: processes.running,
+                ended: processes.ended,
+                evicted: processes.evicted,
+                not_recorded: processes.not_recorded,
+                unknown_executables: processes.unknown_executables,
+            },
+            ownership_date: self.stages.ownership_date.to_string(),
+            lists: self.figures.lists.clone(),
+            outputs: self.outputs.states(),
+        }
+    }
+}

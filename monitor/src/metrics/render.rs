@@ -1,0 +1,207 @@
+//! A snapshot in the text format of Prometheus, and the reference made from it.
+
+use std::{collections::BTreeSet, fmt::Write as _, sync::atomic::AtomicU64};
+
+use prometheus_client::{
+    encoding::text::encode,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::Registry,
+};
+
+use super::{Snapshot, snapshot};
+
+type Labels = Vec<(&'static str, String)>;
+type Numbers = Gauge<f64, AtomicU64>;
+
+/// The metrics of `snapshot`, of the moment from a flow's report to the alert in the outputs' hands, and of memory.
+#[must_use]
+pub fn text(snapshot: &Snapshot, alert_latency: &Histogram, resident_bytes: Option<u64>) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = encode(&mut text, &registry(snapshot, alert_latency, resident_bytes));
+    classic(&text)
+}
+
+/// The registry is made for each answer: its figures are those of one moment.
+fn registry(snapshot: &Snapshot, alert_latency: &Histogram, resident_bytes: Option<u64>) -> Registry {
+    let mut metrics = Metrics(Registry::with_prefix("egresswatch"));
+    metrics.gauges(
+        "build_info",
+        "Version of the program, always 1",
+        [(vec![("version", snapshot.version.to_owned())], 1.0)],
+    );
+    metrics.gauge("uptime_seconds", "Time since the start", snapshot.uptime_ns as f64 / 1e9);
+    if let Some(bytes) = resident_bytes {
+        metrics.gauge("resident_memory_bytes", "Memory of the process, mapped rings counted twice", bytes as f64);
+    }
+    metrics.gauges(
+        "rung_info",
+        "Rung of the kernel side in use, always 1",
+        [(vec![("rung", snapshot.rung.to_owned())], 1.0)],
+    );
+    let probes = snapshot.probes.iter().map(|probe| (vec![("probe", (*probe).to_owned())], 1.0));
+    metrics.gauges("probe_attached", "Kernel programs that are attached, each 1", probes);
+    let degraded = snapshot.degradations.iter().map(|one| (vec![("token", one.token.clone())], 1.0));
+    metrics.gauges("degraded", "What does not work, each 1; `egresswatch status` says what to do", degraded);
+    metrics.policy(snapshot);
+    metrics.flows(snapshot);
+    let losses = snapshot.losses.iter().map(|loss| {
+        let stage = match loss.stage {
+            crate::alert::input::LossStage::Kernel => "kernel",
+            crate::alert::input::LossStage::Pipeline => "pipeline",
+            crate::alert::input::LossStage::Output => "output",
+        };
+        (vec![("stage", stage.to_owned()), ("reason", loss.reason.to_owned())], loss.count)
+    });
+    metrics.counters("losses", "What was lost or late, by stage and reason; 0 is part of the answer", losses);
+    metrics.counter("refused_kernel_records", "Kernel records that could not be understood", snapshot.refused_records);
+    let tables = |value: fn(&snapshot::TableState) -> u64| {
+        snapshot.tables.iter().map(move |table| (vec![("table", table.table.to_owned())], value(table) as f64))
+    };
+    metrics.gauges("table_entries", "Entries held, by table", tables(|table| table.entries));
+    metrics.gauges("table_capacity", "Entries that there is room for, by table", tables(|table| table.capacity));
+    metrics.outputs(snapshot);
+    metrics.0.register(
+        "alert_latency_seconds",
+        "From the kernel's report of a flow to the alert in the hands of every output",
+        alert_latency.clone(),
+    );
+    metrics.0
+}
+
+/// A registry that takes figures.
+struct Metrics(Registry);
+
+impl Metrics {
+    fn gauge(&mut self, name: &str, help: &str, value: f64) {
+        let gauge = Numbers::default();
+        gauge.set(value);
+        self.0.register(name, help, gauge);
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) {
+        let counter: Counter = Counter::default();
+        counter.inc_by(value);
+        self.0.register(name, help, counter);
+    }
+
+    fn gauges(&mut self, name: &str, help: &str, values: impl IntoIterator<Item = (Labels, f64)>) {
+        let family = Family::<Labels, Numbers>::default();
+        for (labels, value) in values {
+            family.get_or_create(&labels).set(value);
+        }
+        self.0.register(name, help, family);
+    }
+
+    fn counters(&mut self, name: &str, help: &str, values: impl IntoIterator<Item = (Labels, u64)>) {
+        let family = Family::<Labels, Counter>::default();
+        for (labels, value) in values {
+            family.get_or_create(&labels).inc_by(value);
+        }
+        self.0.register(name, help, family);
+    }
+
+    fn policy(&mut self, snapshot: &Snapshot) {
+        self.gauge("policy_generation", "Number of the policy in force, 1 at the start", snapshot.generation as f64);
+        let waiting = snapshot.needs_restart.len() as f64;
+        self.gauge("settings_waiting_for_restart", "Settings that were changed and wait for a restart", waiting);
+        let outcome = |outcome: &str| vec![("outcome", outcome.to_owned())];
+        let reloads = [(outcome("done"), snapshot.reloads.done), (outcome("failed"), snapshot.reloads.failed)];
+        self.counters("reloads", "Times that configuration, lists and data were taken in anew", reloads);
+        if let Some(at) = snapshot.reloads.last_at {
+            let seconds = (at.unix_ns() / 1_000_000_000) as f64;
+            self.gauge("last_reload_timestamp_seconds", "When the last reload was, done or failed", seconds);
+        }
+        if let Some(seconds) = midnight(&snapshot.ownership_date) {
+            self.gauge("ownership_data_timestamp_seconds", "Date of the ownership data", seconds);
+        }
+        let label = |list: &snapshot::ListState| vec![("list", list.id.clone())];
+        let dates = snapshot.lists.iter().filter_map(|list| Some((label(list), midnight(&list.as_of)?)));
+        self.gauges("list_timestamp_seconds", "Date up to which each list that alerts was read", dates);
+        let entities = snapshot.lists.iter().map(|list| (label(list), list.entities as f64));
+        self.gauges("list_entities", "Entities of each list that alerts", entities);
+    }
+
+    fn flows(&mut self, snapshot: &Snapshot) {
+        self.counter("flows", "Flows seen", snapshot.flows.seen);
+        self.counter("flows_ended", "Flows that ended", snapshot.flows.ended);
+        self.counter("flows_unattributed", "Flows whose process nothing could tell", snapshot.flows.unattributed);
+        self.counter("alerts", "Alerts told", snapshot.alerts);
+        let by_list = snapshot.alerts_by_list.iter().map(|alerts| {
+            (vec![("list", alerts.list.clone()), ("severity", alerts.severity.to_owned())], alerts.count)
+        });
+        self.counters("list_alerts", "Alerts by list and severity; one on several lists counts for each", by_list);
+        let processes = &snapshot.processes;
+        self.counter("processes_evicted", "Ended processes forgotten for newer ones", processes.evicted);
+        self.counter("processes_not_recorded", "Running processes beyond the limit", processes.not_recorded);
+        let unknown = processes.unknown_executables;
+        self.counter("executables_unknown", "Descriptions of processes without an executable", unknown);
+    }
+
+    fn outputs(&mut self, snapshot: &Snapshot) {
+        let label = |output: &snapshot::OutputState| vec![("output", output.output.clone())];
+        let all = |value: fn(&snapshot::OutputState) -> u64| {
+            snapshot.outputs.iter().map(move |output| (label(output), value(output)))
+        };
+        self.counters("output_records", "Records written, by output", all(|output| output.written_records));
+        self.counters("output_bytes", "Bytes written, by output", all(|output| output.written_bytes));
+        self.counters("output_dropped_flows", "Flow records dropped, by output", all(|output| output.dropped_flows));
+        self.counters("output_errors", "Failed writes, by output", all(|output| output.errors));
+        let failing = snapshot.outputs.iter().map(|output| (label(output), f64::from(u8::from(output.failing))));
+        self.gauges("output_failing", "1 where nothing comes through now, by output", failing);
+    }
+}
+
+/// A date's first second, in seconds since 1970.
+fn midnight(date: &str) -> Option<f64> {
+    let date: jiff::civil::Date = date.parse().ok()?;
+    Some(date.to_zoned_datetime(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second() as f64)
+}
+
+/// From OpenMetrics to the older text format, which every scraper and `promtool` reads: counters are named as their samples
+/// are, and there is no end mark.
+fn classic(open_metrics: &str) -> String {
+    let counters: BTreeSet<&str> =
+        open_metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
+    let mut text = String::with_capacity(open_metrics.len());
+    for line in open_metrics.lines().filter(|line| *line != "# EOF") {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some(kind), Some(name), Some(rest)) if counters.contains(name) => {
+                _ = writeln!(text, "# {kind} {name}_total {rest}");
+            }
+            _ => _ = writeln!(text, "{line}"),
+        }
+    }
+    text
+}
+
+/// The reference of all metrics.
+#[must_use]
+pub fn reference_markdown() -> String {
+    let histogram = super::latency_histogram();
+    let text = text(&Snapshot::example(), &histogram, Some(1));
+    let mut markdown = String::from(
+        "<!-- Made by `cargo xtask docs` from the code. -->\n\n# Metrics\n\n\
+         Served at `/metrics` where `[metrics] listen` says; `/live` answers 200 while the loop runs, `/ready` once it watches and \
+         while every output takes records. No metric names a process, an address or a user.\n\n\
+         | metric | type | labels | meaning |\n| --- | --- | --- | --- |\n",
+    );
+    let mut help = "";
+    for line in text.lines() {
+        if let Some((_, text)) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' ')) {
+            help = text;
+        } else if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+            let labels = labels_of(&text, name);
+            _ = writeln!(markdown, "| `{name}` | {kind} | {labels} | {help} |");
+        }
+    }
+    markdown
+}
+
+/// The names of a metric's labels, as they stand in `text`.
+fn labels_of(text: &str, name: &str) -> String {
+    let sample = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('{')?.split_once('}'));
+    let labels = sample.map_or("", |(labels, _)| labels).split(',').filter_map(|label| label.split_once('='));
+    labels.map(|(label, _)| format!("`{label}`")).collect::<Vec<_>>().join(", ")
+}

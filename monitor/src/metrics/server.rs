@@ -1,0 +1,195 @@
+//! The HTTP side: `/metrics`, `/live`, `/ready`.
+
+use std::{convert::Infallible, fs, io, os::unix::fs::PermissionsExt as _, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{Method, Request, Response, StatusCode, body::Incoming, header, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus_client::metrics::histogram::Histogram;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, UnixListener},
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+    time::timeout,
+};
+
+use super::{Config, Listen, Snapshot, render};
+use crate::control::Question;
+
+/// Clients served at a time; more wait.
+const CLIENTS_MAX: usize = 16;
+/// A client is let go after this long, whatever it does.
+const CLIENT_PATIENCE: Duration = Duration::from_secs(30);
+/// A loop that does not answer for this long is stuck.
+const LOOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why the endpoint cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// Other hosts could read it.
+    #[error(
+        "metrics.listen = \"{0}\" can be reached from other hosts: write an address of this host, or set \
+         metrics.allow_remote = true"
+    )]
+    Remote(Listen),
+    /// It cannot listen.
+    #[error("cannot serve metrics at {listen}: {source}; set metrics.listen to another place")]
+    Bind {
+        /// Where.
+        listen: Listen,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// The listening socket.
+#[derive(Debug)]
+pub struct Server {
+    listener: Listener,
+    listen: Listen,
+}
+
+#[derive(Debug)]
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Server {
+    /// Listens where `config` says; `None` where it says nothing. Needs a running runtime.
+    pub async fn bind(config: &Config) -> Result<Option<Self>, ServerError> {
+        let Some(listen) = config.listen.clone() else { return Ok(None) };
+        if let Listen::Tcp(address) = &listen
+            && !address.ip().to_canonical().is_loopback()
+            && !config.allow_remote
+        {
+            return Err(ServerError::Remote(listen));
+        }
+        let bound = match &listen {
+            Listen::Tcp(address) => TcpListener::bind(address).await.map(Listener::Tcp),
+            Listen::Unix(path) => bind_unix(path).map(Listener::Unix),
+        };
+        let listener = bound.map_err(|source| ServerError::Bind { listen: listen.clone(), source })?;
+        Ok(Some(Self { listener, listen }))
+    }
+
+    /// Answers until it is aborted. The tasks of clients end with this one.
+    pub async fn serve(self, questions: mpsc::Sender<Question>, alert_latency: Histogram) {
+        let answers = Arc::new(Answers { questions, alert_latency });
+        let mut clients = JoinSet::new();
+        loop {
+            while clients.len() >= CLIENTS_MAX {
+                clients.join_next().await;
+            }
+            let accepted = match &self.listener {
+                Listener::Tcp(listener) => listener.accept().await.map(|(stream, _)| {
+                    clients.spawn(converse(stream, Arc::clone(&answers)));
+                }),
+                Listener::Unix(listener) => listener.accept().await.map(|(stream, _)| {
+                    clients.spawn(converse(stream, Arc::clone(&answers)));
+                }),
+            };
+            if let Err(error) = accepted {
+                tracing::warn!(%error, "the metrics endpoint refused a client");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            while clients.try_join_next().is_some() {}
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Listen::Unix(path) = &self.listen {
+            // It may be gone already.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+fn bind_unix(path: &std::path::Path) -> io::Result<UnixListener> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    if std::os::unix::net::UnixStream::connect(path).is_err() {
+        // Nobody answers there.
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
+    Ok(listener)
+}
+
+async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, answers: Arc<Answers>) {
+    let service = service_fn(move |request| {
+        let answers = Arc::clone(&answers);
+        async move { Ok::<_, Infallible>(answers.answer(&request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(10))
+        .serve_connection(TokioIo::new(stream), service);
+    match timeout(CLIENT_PATIENCE, connection).await {
+        Ok(Err(error)) => tracing::debug!(%error, "a client of the metrics endpoint went away"),
+        Ok(Ok(())) | Err(_) => {}
+    }
+}
+
+struct Answers {
+    questions: mpsc::Sender<Question>,
+    alert_latency: Histogram,
+}
+
+impl Answers {
+    async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        if request.method() != Method::GET {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered\n".to_owned());
+        }
+        let path = request.uri().path();
+        if !["/metrics", "/live", "/ready"].contains(&path) {
+            return text(StatusCode::NOT_FOUND, "there are /metrics, /live and /ready\n".to_owned());
+        }
+        let Some(snapshot) = self.snapshot().await else {
+            return text(StatusCode::SERVICE_UNAVAILABLE, "the loop does not answer\n".to_owned());
+        };
+        let failing: Vec<_> =
+            snapshot.outputs.iter().filter(|output| output.failing).map(|output| output.output.as_str()).collect();
+        match path {
+            "/metrics" => text(StatusCode::OK, render::text(&snapshot, &self.alert_latency, resident_bytes())),
+            "/ready" if !failing.is_empty() => {
+                text(StatusCode::SERVICE_UNAVAILABLE, format!("nothing comes through to {}\n", failing.join(", ")))
+            }
+            _ => text(StatusCode::OK, "yes\n".to_owned()),
+        }
+    }
+
+    async fn snapshot(&self) -> Option<Snapshot> {
+        let ask = async {
+            let (sender, receiver) = oneshot::channel();
+            self.questions.send(Question::Snapshot(sender)).await.ok()?;
+            receiver.await.ok()
+        };
+        timeout(LOOP_PATIENCE, ask).await.ok()?.map(|snapshot| *snapshot)
+    }
+}
+
+fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    let kind = header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+/// The second figure of `/proc/self/statm` (proc_pid_statm(5)), in bytes.
+fn resident_bytes() -> Option<u64> {
+    let text = fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = text.split_whitespace().nth(1)?.parse().ok()?;
+    let page_bytes = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??;
+    pages.checked_mul(u64::try_from(page_bytes).ok()?)
+}

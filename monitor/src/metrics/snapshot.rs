@@ -1,0 +1,205 @@
+//! What the loop knows of itself at one moment.
+
+use serde::Serialize;
+
+use crate::alert::{Timestamp, input::LossStage};
+
+/// The state of a running monitor.
+#[derive(Clone, Debug, Serialize)]
+pub struct Snapshot {
+    /// Version of the program.
+    pub version: &'static str,
+    /// Nanoseconds since the start.
+    pub uptime_ns: u64,
+    /// Rung of the kernel side in use.
+    pub rung: &'static str,
+    /// Names of the probes that are attached.
+    pub probes: Vec<&'static str>,
+    /// What does not work.
+    pub degradations: Vec<DegradationState>,
+    /// Number of the policy in force.
+    pub generation: u64,
+    /// Settings that were changed and wait for a restart.
+    pub needs_restart: Vec<String>,
+    /// Reloads so far, and the last of them.
+    pub reloads: ReloadState,
+    /// Flows so far.
+    pub flows: FlowFigures,
+    /// Alerts so far.
+    pub alerts: u64,
+    /// The same by list and severity; an alert on several lists counts for each of them.
+    pub alerts_by_list: Vec<AlertCount>,
+    /// Losses of each kind so far.
+    pub losses: Vec<LossFigure>,
+    /// Kernel records that could not be understood.
+    pub refused_records: u64,
+    /// How full tables are.
+    pub tables: Vec<TableState>,
+    /// The process table.
+    pub processes: ProcessFigures,
+    /// Date of the ownership data.
+    pub ownership_date: String,
+    /// Lists whose matches alert.
+    pub lists: Vec<ListState>,
+    /// Outputs.
+    pub outputs: Vec<OutputState>,
+}
+
+/// Something that does not work.
+#[derive(Clone, Debug, Serialize)]
+pub struct DegradationState {
+    /// Stable token.
+    pub token: String,
+    /// What cannot be told because of it.
+    pub missing: String,
+    /// What to do about it.
+    pub remedy: Option<String>,
+}
+
+/// Reloads since the start.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ReloadState {
+    /// Those that took another policy in.
+    pub done: u64,
+    /// Those that left the old one in force.
+    pub failed: u64,
+    /// When the last one was.
+    pub last_at: Option<Timestamp>,
+    /// What made it happen.
+    pub last_trigger: Option<&'static str>,
+    /// Why the last one failed; absent if it did not.
+    pub last_error: Option<String>,
+}
+
+/// Flows since the start.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct FlowFigures {
+    /// Seen.
+    pub seen: u64,
+    /// Ended.
+    pub ended: u64,
+    /// Open now.
+    pub open: u64,
+    /// Without a process.
+    pub unattributed: u64,
+}
+
+/// Alerts of one list and severity.
+#[derive(Clone, Debug, Serialize)]
+pub struct AlertCount {
+    /// Id of the list.
+    pub list: String,
+    /// Severity of the alert.
+    pub severity: &'static str,
+    /// How many.
+    pub count: u64,
+}
+
+/// Losses of one reason.
+#[derive(Clone, Debug, Serialize)]
+pub struct LossFigure {
+    /// Where.
+    pub stage: LossStage,
+    /// Stable token of the reason.
+    pub reason: &'static str,
+    /// How many.
+    pub count: u64,
+}
+
+/// How full a table is.
+#[derive(Clone, Debug, Serialize)]
+pub struct TableState {
+    /// Which.
+    pub table: &'static str,
+    /// Entries held.
+    pub entries: u64,
+    /// Entries that there is room for.
+    pub capacity: u64,
+}
+
+/// What the process table holds and gave up.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct ProcessFigures {
+    /// Running processes held.
+    pub running: u64,
+    /// Ended processes held.
+    pub ended: u64,
+    /// Ended processes given up for newer ones.
+    pub evicted: u64,
+    /// Running processes not held because there are too many.
+    pub not_recorded: u64,
+    /// Descriptions without an executable.
+    pub unknown_executables: u64,
+}
+
+/// A list whose matches alert.
+#[derive(Clone, Debug, Serialize)]
+pub struct ListState {
+    /// Its id.
+    pub id: String,
+    /// The date up to which it was read.
+    pub as_of: String,
+    /// Its entities.
+    pub entities: u64,
+}
+
+/// What an output has done.
+#[derive(Clone, Debug, Serialize)]
+pub struct OutputState {
+    /// Its name.
+    pub output: String,
+    /// Records written whole.
+    pub written_records: u64,
+    /// Bytes written.
+    pub written_bytes: u64,
+    /// Flow records dropped because it could not keep up.
+    pub dropped_flows: u64,
+    /// Writes that failed.
+    pub errors: u64,
+    /// Nothing is coming through now.
+    pub failing: bool,
+}
+
+impl Snapshot {
+    /// One with every kind of figure in it, for the reference and for tests.
+    #[must_use]
+    pub(crate) fn example() -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            uptime_ns: 7_300_000_000_000,
+            rung: "sender",
+            probes: vec!["connect4", "packet_out"],
+            degradations: vec![DegradationState {
+                token: "reload_failed".to_owned(),
+                missing: "what was changed is not in force".to_owned(),
+                remedy: Some("mend what is named".to_owned()),
+            }],
+            generation: 2,
+            needs_restart: vec!["kernel.flow_ring_size".to_owned()],
+            reloads: ReloadState {
+                done: 1,
+                failed: 1,
+                last_at: Some(Timestamp::from_unix_ns(1_795_431_784_000_000_000)),
+                last_trigger: Some("file_changed"),
+                last_error: Some("mine.toml: line 3: severity: write \"low\"".to_owned()),
+            },
+            flows: FlowFigures { seen: 20_481, ended: 20_400, open: 81, unattributed: 0 },
+            alerts: 3,
+            alerts_by_list: vec![AlertCount { list: "us-fcc-covered".to_owned(), severity: "high", count: 3 }],
+            losses: vec![LossFigure { stage: LossStage::Kernel, reason: "flow_ring_full", count: 0 }],
+            refused_records: 0,
+            tables: vec![TableState { table: "flagged_ipv4_prefixes", entries: 12_345, capacity: 65_536 }],
+            processes: ProcessFigures { running: 210, ended: 40, ..ProcessFigures::default() },
+            ownership_date: "2026-06-17".to_owned(),
+            lists: vec![ListState { id: "us-fcc-covered".to_owned(), as_of: "2026-01-01".to_owned(), entities: 60 }],
+            outputs: vec![OutputState {
+                output: "standard output".to_owned(),
+                written_records: 20_490,
+                written_bytes: 81_000_000,
+                dropped_flows: 0,
+                errors: 0,
+                failing: false,
+            }],
+        }
+    }
+}

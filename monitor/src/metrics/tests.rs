@@ -1,0 +1,93 @@
+use std::{
+    io::Write as _,
+    process::{Command, Stdio},
+};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::UnixStream,
+    sync::mpsc,
+};
+
+use super::*;
+use crate::control::Question;
+
+fn example() -> String {
+    let histogram = latency_histogram();
+    histogram.observe(0.02);
+    text(&Snapshot::example(), &histogram, Some(150_000_000))
+}
+
+#[test]
+fn the_metrics_of_a_monitor() {
+    insta::assert_snapshot!(example().replace(env!("CARGO_PKG_VERSION"), "[version]"));
+}
+
+/// Needs Prometheus' own tool; where it is not installed the test says so, and in a CI run that is a failure.
+#[test]
+fn promtool_finds_nothing_to_say() {
+    let tool = Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let Ok(mut tool) = tool else {
+        assert!(std::env::var_os("CI").is_none(), "promtool is not installed");
+        eprintln!("promtool is not installed: nothing was checked");
+        return;
+    };
+    tool.stdin.take().unwrap().write_all(example().as_bytes()).unwrap();
+    let output = tool.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+#[test]
+fn places_to_listen_are_read_and_written() {
+    for text in ["127.0.0.1:9477", "[::1]:9477", "unix:/run/egresswatch/metrics.sock"] {
+        assert_eq!(text.parse::<Listen>().unwrap().to_string(), text);
+    }
+    for text in ["9477", "localhost:9477", "unix:metrics.sock", ""] {
+        assert!(text.parse::<Listen>().is_err(), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_place_that_other_hosts_reach_is_refused() {
+    let config = Config { listen: Some("0.0.0.0:0".parse().unwrap()), allow_remote: false };
+    let error = Server::bind(&config).await.unwrap_err();
+    assert!(error.to_string().contains("metrics.allow_remote"), "{error}");
+}
+
+async fn get(path: &std::path::Path, what: &str) -> String {
+    let mut stream = UnixStream::connect(path).await.unwrap();
+    let request = format!("GET {what} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn the_endpoint_answers_from_the_loop() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("metrics.sock");
+    let config = Config { listen: Some(Listen::Unix(path.clone())), allow_remote: false };
+    let server = Server::bind(&config).await.unwrap().unwrap();
+    let (sender, mut questions) = mpsc::channel(1);
+    let serving = tokio::spawn(server.serve(sender, latency_histogram()));
+    let answering = tokio::spawn(async move {
+        while let Some(question) = questions.recv().await {
+            if let Question::Snapshot(answer) = question {
+                let _ = answer.send(Box::new(Snapshot::example()));
+            }
+        }
+    });
+    let metrics = get(&path, "/metrics").await;
+    assert!(metrics.starts_with("HTTP/1.1 200"), "{metrics}");
+    assert!(metrics.contains("\negresswatch_alerts_total 3\n"), "{metrics}");
+    assert!(get(&path, "/live").await.starts_with("HTTP/1.1 200"));
+    assert!(get(&path, "/ready").await.starts_with("HTTP/1.1 200"));
+    assert!(get(&path, "/").await.starts_with("HTTP/1.1 404"));
+    // A loop that has gone is neither live nor ready.
+    answering.abort();
+    assert!(answering.await.is_err());
+    assert!(get(&path, "/live").await.starts_with("HTTP/1.1 503"));
+    serving.abort();
+}
