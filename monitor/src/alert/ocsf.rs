@@ -105,6 +105,7 @@ fn activity(record: &Record) -> (u32, &'static str) {
         EventAction::MonitorStarted => (3, "Start"),
         EventAction::MonitorStopped => (4, "Stop"),
         EventAction::MonitorRunning => (99, "Running"),
+        EventAction::PolicyReloaded => (8, "Update"),
         EventAction::DataLost | EventAction::Degraded => (1, "General Error"),
         EventAction::FirstContact => (1, "Create"),
         _ => (2, "Update"),

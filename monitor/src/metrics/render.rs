@@ -164,7 +164,13 @@ fn classic(open_metrics: &str) -> String {
     let counters: BTreeSet<&str> =
         open_metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
     let mut text = String::with_capacity(open_metrics.len());
+    let mut samples = Vec::new();
     for line in open_metrics.lines().filter(|line| *line != "# EOF") {
+        if !line.starts_with('#') {
+            samples.push(line);
+            continue;
+        }
+        write_samples(&mut text, &mut samples);
         let mut words = line.splitn(4, ' ');
         match (words.next(), words.next(), words.next(), words.next()) {
             (Some("#"), Some(kind), Some(name), Some(rest)) if counters.contains(name) => {
@@ -173,7 +179,19 @@ fn classic(open_metrics: &str) -> String {
             _ => _ = writeln!(text, "{line}"),
         }
     }
+    write_samples(&mut text, &mut samples);
     text
+}
+
+/// Writes a metric's samples in order of their labels, so that two answers can be compared. A histogram has an order of
+/// its own.
+fn write_samples(text: &mut String, samples: &mut Vec<&str>) {
+    if !samples.iter().any(|sample| sample.contains("_bucket{")) {
+        samples.sort_unstable();
+    }
+    for sample in samples.drain(..) {
+        _ = writeln!(text, "{sample}");
+    }
 }
 
 /// The reference of all metrics.

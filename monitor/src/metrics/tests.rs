@@ -23,19 +23,51 @@ fn the_metrics_of_a_monitor() {
     insta::assert_snapshot!(example().replace(env!("CARGO_PKG_VERSION"), "[version]"));
 }
 
-/// Needs Prometheus' own tool; where it is not installed the test says so, and in a CI run that is a failure.
-#[test]
-fn promtool_finds_nothing_to_say() {
-    let tool = Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn();
+/// Prometheus' own tool; where it is not installed the test says so, and in a CI run that is a failure.
+fn promtool(arguments: &[&str], input: &str) {
+    let tool = Command::new("promtool")
+        .args(arguments)
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/prometheus"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
     let Ok(mut tool) = tool else {
         assert!(std::env::var_os("CI").is_none(), "promtool is not installed");
         eprintln!("promtool is not installed: nothing was checked");
         return;
     };
-    tool.stdin.take().unwrap().write_all(example().as_bytes()).unwrap();
+    tool.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     let output = tool.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    let (said, complaints) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}{complaints}");
+    assert_eq!(complaints, "");
+}
+
+#[test]
+fn promtool_finds_nothing_to_say_of_the_metrics() {
+    promtool(&["check", "metrics"], &example());
+}
+
+#[test]
+fn the_alert_rules_fire_when_they_should() {
+    promtool(&["test", "rules", "alerts_test.yml"], "");
+}
+
+/// A rule or a panel on a metric that does not exist would never show anything.
+#[test]
+fn rules_and_panels_ask_for_metrics_that_there_are() {
+    let known = example();
+    for text in [
+        include_str!("../../../deploy/prometheus/alerts.yml"),
+        include_str!("../../../deploy/grafana/egresswatch.json"),
+    ] {
+        let is_name = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+        let names = text.split(|letter| !is_name(letter)).filter(|word| word.starts_with("egresswatch_"));
+        for name in names {
+            assert!(known.contains(&format!("\n{name}")) || known.contains(&format!("TYPE {name} ")), "{name}");
+        }
+    }
 }
 
 #[test]

@@ -42,6 +42,8 @@ const PACKAGES: &[Package] = &[
     // Receivers of syslog; the tests start them. The second brings a library and no program, so it comes with the first.
     Package { program: "rsyslogd", name: "rsyslog", part: Part::Test },
     Package { program: "rsyslogd", name: "rsyslog-openssl", part: Part::Test },
+    // Reads metrics and alert rules.
+    Package { program: "promtool", name: "prometheus", part: Part::Test },
     // Fetches the pinned packages of ownership data.
     Package { program: "npm", name: "npm", part: Part::Ci },
     // The guests.
