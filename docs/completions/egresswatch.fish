@@ -32,7 +32,10 @@ complete -c egresswatch -n "__fish_egresswatch_needs_command" -s V -l version -d
 complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "run" -d 'Monitor this host until SIGTERM or SIGINT'
 complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "lookup" -d 'Say who owns an address or network, and which lists name it or a domain'
 complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "lists" -d 'Show the lists of flagged infrastructure, or what one of them holds'
+complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "status" -d 'Show how the running daemon is'
+complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "alerts" -d 'Show the last alerts of the running daemon'
 complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "flows" -d 'Show the live flows of the running daemon'
+complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "reload" -d 'Let the running daemon take its configuration, lists and data in anew'
 complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "doctor" -d 'Say what this host gives the monitor, what is missing and what to do'
 complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "coverage" -d 'Say which ways to send are seen on this host, and which are not'
 complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "check" -d 'Check a configuration file'
@@ -66,12 +69,34 @@ always\t''
 never\t''"
 complete -c egresswatch -n "__fish_egresswatch_using_subcommand lists" -l json -d 'Write JSON Lines, one object a list; of one list also its entries'
 complete -c egresswatch -n "__fish_egresswatch_using_subcommand lists" -s h -l help -d 'Print help'
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand status" -l socket -d 'The daemon\'s socket' -r -F
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand status" -l color -d 'When to use colours; NO_COLOR is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand status" -l json -d 'Write one JSON object'
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand alerts" -l since -d 'Only those of the last while, such as 90s, 15m, 1h or 7d' -r
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand alerts" -l filter -d 'Only those that meet a condition on a field: process.name=curl, egresswatch.lists~ofac, source.bytes>1000; may be given several times, and then all have to be met' -r
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand alerts" -l socket -d 'The daemon\'s socket' -r -F
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand alerts" -l color -d 'When to use colours; NO_COLOR is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand alerts" -s f -l follow -d 'Go on, and show each alert when it is told'
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand alerts" -l json -d 'Write JSON Lines, one record an alert'
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand alerts" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand flows" -l filter -d 'Only those that meet a condition on a field, as in `egresswatch alerts`' -r
 complete -c egresswatch -n "__fish_egresswatch_using_subcommand flows" -l socket -d 'The daemon\'s socket' -r -F
 complete -c egresswatch -n "__fish_egresswatch_using_subcommand flows" -l color -d 'When to use colours; NO_COLOR is honoured' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c egresswatch -n "__fish_egresswatch_using_subcommand flows" -l json -d 'Write JSON Lines, one record a flow'
-complete -c egresswatch -n "__fish_egresswatch_using_subcommand flows" -s h -l help -d 'Print help'
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand flows" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand reload" -l socket -d 'The daemon\'s socket' -r -F
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand reload" -l color -d 'When to use colours; NO_COLOR is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand reload" -l json -d 'Write one JSON object'
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand reload" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c egresswatch -n "__fish_egresswatch_using_subcommand doctor" -l color -d 'When to use colours; NO_COLOR is honoured' -r -f -a "auto\t''
 always\t''
 never\t''"
