@@ -115,9 +115,13 @@ fn print_policy(state: &Value, output: &mut Output<'_>) -> io::Result<()> {
     if let Some(at) = text("/reloads/last_at") {
         let trigger = text("/reloads/last_trigger").unwrap_or_default();
         match text("/reloads/last_error") {
-            None => row(output, "last reload", format_args!("{at} by {trigger}: {}", output.good("good")))?,
+            None => {
+                let good = output.good("good");
+                row(output, "last reload", format_args!("{at} by {trigger}: {good}"))?;
+            }
             Some(error) => {
-                row(output, "last reload", format_args!("{at} by {trigger}: {} {error}", output.bad("refused:")))?
+                let refused = output.bad("refused:");
+                row(output, "last reload", format_args!("{at} by {trigger}: {refused} {error}"))?;
             }
         }
     }
@@ -131,5 +135,5 @@ fn print_policy(state: &Value, output: &mut Output<'_>) -> io::Result<()> {
 
 fn row(output: &mut Output<'_>, label: &str, value: impl std::fmt::Display) -> io::Result<()> {
     let label = format!("{label}:");
-    output.line(format_args!("  {:<24} {value}", label))
+    output.line(format_args!("  {label:<24} {value}"))
 }

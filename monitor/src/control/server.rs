@@ -60,7 +60,7 @@ impl Desk {
                 let _ = self.questions.send(Question::Snapshot(sender)).await;
                 receiver.await.ok().and_then(|snapshot| serde_json::to_string(&snapshot).ok()).into_iter().collect()
             }
-            Request::Alerts | Request::FollowAlerts => lines(self.alerts.follow().0),
+            Request::Alerts | Request::FollowAlerts => lines(&self.alerts.follow().0),
             Request::Reload => {
                 let (sender, receiver) = oneshot::channel();
                 let request = ReloadRequest { trigger: Trigger::Command, answer: Some(sender) };
@@ -188,14 +188,14 @@ async fn follow(mut stream: UnixStream, alerts: &AlertLog) -> io::Result<()> {
     let (last, mut news) = alerts.follow();
     let mut rest = reader.take(REQUEST_MAX_BYTES);
     let mut nothing = [0; 16];
-    let mut next = lines(last);
+    let mut next = lines(&last);
     loop {
         for line in std::mem::take(&mut next) {
             timeout(PATIENCE, writer.write_all(format!("{line}\n").as_bytes())).await??;
         }
         tokio::select! {
             alert = news.recv() => match alert {
-                Ok(alert) => next = lines(vec![alert]),
+                Ok(alert) => next = lines(&[alert]),
                 Err(broadcast::error::RecvError::Lagged(count)) => {
                     let note = format!("{count} alerts were missed: they came faster than they were read");
                     next = vec![serde_json::json!({ "note": note }).to_string()];
@@ -209,6 +209,6 @@ async fn follow(mut stream: UnixStream, alerts: &AlertLog) -> io::Result<()> {
 }
 
 /// A record serialises by construction; one that does not is left out.
-fn lines(records: Vec<Arc<Record>>) -> Vec<String> {
+fn lines(records: &[Arc<Record>]) -> Vec<String> {
     records.iter().filter_map(|record| serde_json::to_string(&**record).ok()).collect()
 }

@@ -233,7 +233,7 @@ impl Watch {
         }
         match news {
             News::Policy(policy) => self.replace_policy(*policy),
-            News::Refused { trigger, error } => self.tell_refused(trigger, error),
+            News::Refused { trigger, error } => self.tell_refused(trigger, &error),
             News::Tries { left_out: 0, .. } => self.mend("prefixes_left_out"),
             News::Tries { left_out, .. } => {
                 let degradation = kernel::degradation::Degradation::PrefixesLeftOut { count: left_out };
@@ -266,9 +266,9 @@ impl Watch {
         let _ = new.done.send(before);
     }
 
-    fn tell_refused(&mut self, trigger: Trigger, error: String) {
+    fn tell_refused(&mut self, trigger: Trigger, error: &str) {
         tracing::error!(trigger = trigger.as_token(), error, "not reloaded: the policy in force stays");
-        self.note_reload(trigger, Some(error.clone()));
+        self.note_reload(trigger, Some(error.to_owned()));
         let missing = format!("what was changed is not in force, policy number {} stays ({error})", self.generation);
         self.trouble("reload_failed", missing, "mend what is named; `egresswatch check` finds every mistake");
     }

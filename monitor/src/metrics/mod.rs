@@ -25,8 +25,7 @@ pub use snapshot::{
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Where `/metrics`, `/live` and `/ready` are served over HTTP: an address of this host with a port, such as
-    /// "127.0.0.1:9477", or "unix:" and an absolute path, such as "unix:/run/egresswatch/metrics.sock". Nowhere if not
-    /// given. What is served needs no password and names no process and no address.
+    /// "127.0.0.1:9477", or "unix:" and the absolute path of a socket. Nowhere if not given. What is served needs no password and names no process and no address.
     #[schemars(with = "Option<String>", example = "127.0.0.1:9477")]
     pub listen: Option<Listen>,
     /// Allow an address in `listen` that other hosts can reach.

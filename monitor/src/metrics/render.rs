@@ -1,5 +1,7 @@
 //! A snapshot in the text format of Prometheus, and the reference made from it.
 
+#![expect(clippy::cast_precision_loss, reason = "Prometheus has no other numbers, and 2^53 of anything is enough")]
+
 use std::{collections::BTreeSet, fmt::Write as _, sync::atomic::AtomicU64};
 
 use prometheus_client::{
@@ -158,7 +160,7 @@ fn midnight(date: &str) -> Option<f64> {
     Some(date.to_zoned_datetime(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second() as f64)
 }
 
-/// From OpenMetrics to the older text format, which every scraper and `promtool` reads: counters are named as their samples
+/// From `OpenMetrics` to the older text format, which every scraper and `promtool` reads: counters are named as their samples
 /// are, and there is no end mark.
 fn classic(open_metrics: &str) -> String {
     let counters: BTreeSet<&str> =

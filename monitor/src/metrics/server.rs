@@ -134,9 +134,8 @@ async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, answers: Arc<Answ
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_secs(10))
         .serve_connection(TokioIo::new(stream), service);
-    match timeout(CLIENT_PATIENCE, connection).await {
-        Ok(Err(error)) => tracing::debug!(%error, "a client of the metrics endpoint went away"),
-        Ok(Ok(())) | Err(_) => {}
+    if let Ok(Err(error)) = timeout(CLIENT_PATIENCE, connection).await {
+        tracing::debug!(%error, "a client of the metrics endpoint went away");
     }
 }
 
@@ -186,7 +185,7 @@ fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
     response
 }
 
-/// The second figure of `/proc/self/statm` (proc_pid_statm(5)), in bytes.
+/// The second figure of `/proc/self/statm` (`proc_pid_statm(5)`), in bytes.
 fn resident_bytes() -> Option<u64> {
     let text = fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = text.split_whitespace().nth(1)?.parse().ok()?;
