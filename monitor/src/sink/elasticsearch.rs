@@ -1,4 +1,4 @@
-//! Elasticsearch and OpenSearch: `_bulk` with `create`, the record's id as the document's, so that a repeat is a conflict.
+//! Elasticsearch and `OpenSearch`: `_bulk` with `create`, the record's id as the document's, so that a repeat is a conflict.
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
 use schemars::JsonSchema;
@@ -24,7 +24,7 @@ const PATH: &str = "/_bulk?filter_path=errors,items.*.status,items.*.error.type,
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ElasticsearchConfig {
-    /// Address of Elasticsearch or OpenSearch, without `_bulk`.
+    /// Address of Elasticsearch or `OpenSearch`, without `_bulk`.
     pub url: HttpUrl,
     /// Data stream or index. `{dataset}` stands for the record's `event.dataset`, such as `egresswatch.alert`.
     #[serde(default = "default_index")]
@@ -84,7 +84,7 @@ pub fn open(config: &ElasticsearchConfig) -> Result<Elasticsearch, OpenError> {
     })
 }
 
-/// Sends records to Elasticsearch or OpenSearch.
+/// Sends records to Elasticsearch or `OpenSearch`.
 #[derive(Debug)]
 pub struct Elasticsearch {
     describe: String,

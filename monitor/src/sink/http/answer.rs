@@ -13,10 +13,10 @@ use zeroize::Zeroizing;
 use crate::sink::delivery::Failure;
 
 /// Pause where only a person can mend it (credentials, an address): often enough to notice that it was mended.
-pub(crate) const SLOW_PAUSE: Duration = Duration::from_secs(60);
+pub(crate) const SLOW_PAUSE: Duration = Duration::from_mins(1);
 
 /// Most that a receiver may hold up alerts by `Retry-After`.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
+const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
 
 /// Most characters of an answer that are repeated in a message.
 const EXCERPT_MAX_CHARACTERS: usize = 300;
@@ -98,11 +98,13 @@ impl Answer {
     pub(crate) fn said(&self) -> String {
         let mut text = format!("the receiver answered {}", self.status);
         if let Some(location) = &self.location {
-            text += &format!(" with a redirect to {}", self.printable(location));
+            text.push_str(" with a redirect to ");
+            text.push_str(&self.printable(location));
         }
         let body = self.printable(&String::from_utf8_lossy(&self.body));
         if !body.is_empty() {
-            text += &format!(": {body}");
+            text.push_str(": ");
+            text.push_str(&body);
         }
         text
     }
@@ -141,13 +143,12 @@ fn advice(status: u16) -> Option<&'static str> {
 /// RFC 9110, 10.2.3: seconds or a date.
 fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
-    let pause = match value.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let date = DateTimeParser::new().parse_timestamp(value).ok()?.as_second();
-            let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-            Duration::from_secs(u64::try_from(date).unwrap_or(0).saturating_sub(now))
-        }
+    let pause = if let Ok(seconds) = value.parse::<u64>() {
+        Duration::from_secs(seconds)
+    } else {
+        let date = DateTimeParser::new().parse_timestamp(value).ok()?.as_second();
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        Duration::from_secs(u64::try_from(date).unwrap_or(0).saturating_sub(now))
     };
     Some(pause.min(RETRY_AFTER_MAX))
 }

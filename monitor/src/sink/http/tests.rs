@@ -341,7 +341,7 @@ async fn splunk_confirms_only_what_its_indexers_acknowledged() {
     let (delivered, failures) = deliver(&mut hec, &items).await;
     assert_eq!((delivered, failures.len()), (Delivered::default(), 1), "{failures:?}");
     assert!(failures[0].reason.starts_with("the indexers did not acknowledge within 400ms"), "{failures:?}");
-    let batches = batches.lock().expect("no panic");
+    let batches = batches.lock().expect("no panic").clone();
     assert_eq!(batches.iter().map(|(_, ids)| ids.clone()).collect::<Vec<_>>(), [strings(&items), strings(&items)]);
     assert_ne!(batches[0].0, batches[1].0, "a new channel");
 
@@ -414,7 +414,10 @@ async fn otlp_over_http_carries_the_id_and_a_partial_success_loses_nothing() {
     let received = received.lock().expect("no panic");
     let records = &received[0].resource_logs[0].scope_logs[0].log_records;
     for (record, item) in records.iter().zip(&items) {
-        assert_eq!((record.time_unix_nano, record.severity_number), (item.time.unix_ns() as u64, 17));
+        assert_eq!(
+            (record.time_unix_nano, record.severity_number),
+            (u64::try_from(item.time.unix_ns()).expect("after 1970"), 17)
+        );
         assert_eq!(record.attributes[0].key, "log.record.uid");
         assert!(format!("{:?}", record.attributes[0]).contains(&item.id));
         assert!(format!("{:?}", record.body).contains("KvlistValue"), "{record:?}");
