@@ -256,7 +256,7 @@ async fn elasticsearch_keeps_each_record_once_whatever_fails_in_between() {
     let address = serve(move |seen| {
         assert!(seen.line.starts_with("POST /_bulk?filter_path="), "{}", seen.line);
         assert_eq!(seen.headers["content-type"], "application/x-ndjson");
-        assert_eq!(seen.headers["authorization"], "Basic ZWxhc3RpYzpodW50ZXIy");
+        assert_eq!(seen.headers["authorization"], "Basic ZWxhc3RpYzpodW50ZXI=");
         assert_eq!(seen.body.last(), Some(&b'\n'));
         let lines: Vec<Value> = seen
             .body
@@ -289,7 +289,7 @@ async fn elasticsearch_keeps_each_record_once_whatever_fails_in_between() {
         ok(&json!({ "errors": true, "items": results }))
     });
     let directory = tempfile::tempdir().expect("a directory");
-    std::fs::write(directory.path().join("p"), "hunter2").expect("a file");
+    std::fs::write(directory.path().join("p"), "hunter").expect("a file");
     let more = format!("username = \"elastic\"\npassword = {{ file = \"{}/p\" }}", directory.path().display());
     let mut elasticsearch = elasticsearch::open(&config(address.await, &more)).expect("settings");
     let (delivered, failures) = deliver(&mut elasticsearch, &items(10)).await;

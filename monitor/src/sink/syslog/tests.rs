@@ -32,7 +32,7 @@ fn settings_are_read_and_what_is_wrong_is_said() {
         ("address = \":514\"", "is no host with a port"),
         ("facility = \"local9\"", "unknown variant `local9`"),
         ("tls = { ca = \"ca.pem\" }", "`ca.pem` is relative: write an absolute path"),
-        ("adress = \"a:1\"", "unknown field `adress`"),
+        ("addr = \"a:1\"", "unknown field `addr`"),
     ] {
         let error = toml::from_str::<SyslogConfig>(text).expect_err(text).to_string();
         assert!(error.contains(complaint), "{text}: {error}");
