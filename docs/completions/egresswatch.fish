@@ -38,7 +38,8 @@ complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "flows" -d '
 complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "reload" -d 'Let the running daemon take its configuration, lists and data in anew'
 complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "doctor" -d 'Say what this host gives the monitor, what is missing and what to do'
 complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "coverage" -d 'Say which ways to send are seen on this host, and which are not'
-complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "check" -d 'Check a configuration file'
+complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "check" -d 'Check a configuration file, and the lists and rules that it names'
+complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "test-rules" -d 'Run recorded flows through rules, and say which would have told of what'
 complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "config" -d 'Print the default configuration, with comments'
 complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "completions" -d 'Print completions for a shell'
 complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "man" -d 'Print the man page'
@@ -112,6 +113,15 @@ always\t''
 never\t''"
 complete -c egresswatch -n "__fish_egresswatch_using_subcommand check" -l json -d 'Write one JSON object'
 complete -c egresswatch -n "__fish_egresswatch_using_subcommand check" -s h -l help -d 'Print help'
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand test-rules" -l rules -d 'Rules instead of those that the configuration names: a file, or a directory of *.toml; may be repeated' -r -F
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand test-rules" -l enable -d 'Id of a rule of --rules to switch on, over what its file says; may be repeated' -r
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand test-rules" -l replay -d 'Recorded flows as JSON Lines; - for standard input' -r -F
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand test-rules" -s c -l config -d 'Configuration file, for its rules [default: /etc/egresswatch/config.toml if it exists]' -r -F
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand test-rules" -l color -d 'When to use colours; NO_COLOR is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand test-rules" -l json -d 'Write JSON Lines: one object an alert, and one with the sums'
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand test-rules" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c egresswatch -n "__fish_egresswatch_using_subcommand config" -l color -d 'When to use colours; NO_COLOR is honoured' -r -f -a "auto\t''
 always\t''
 never\t''"

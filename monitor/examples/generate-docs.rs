@@ -9,7 +9,7 @@ use std::{
 };
 
 use clap_complete::Shell;
-use egresswatch::{alert, cli::generate, config, coverage, metrics};
+use egresswatch::{alert, cli::generate, config, coverage, metrics, policy};
 
 fn main() -> ExitCode {
     let is_check = std::env::args().nth(1).is_some_and(|argument| argument == "--check");
@@ -37,6 +37,7 @@ fn documents() -> io::Result<Vec<Document>> {
         ("docs/config.md".into(), config::reference_markdown()),
         ("docs/config.schema.json".into(), serde_json::to_string_pretty(&config::json_schema())? + "\n"),
         ("docs/coverage.md".into(), coverage::markdown()),
+        ("docs/rules.md".into(), policy::rules::markdown()),
         ("docs/events.md".into(), alert::schema::events_markdown()),
         ("docs/event-schema.json".into(), alert::schema::schema_json()),
         ("docs/metrics.md".into(), metrics::reference_markdown()),

@@ -4,6 +4,7 @@
 //! before the kernel side; the process table is seeded after the process probes are attached, so that no process falls
 //! between the two. Stop: the kernel side first, then each stage ends when its input ends, within one deadline.
 
+mod baseline;
 mod changes;
 mod figures;
 mod outputs;
@@ -72,6 +73,9 @@ pub enum Error {
     /// The lists that the configuration names.
     #[error(transparent)]
     Config(#[from] config::Error),
+    /// The contacts that rules know.
+    #[error(transparent)]
+    Baseline(#[from] baseline::BaselineError),
     /// The control socket.
     #[error(transparent)]
     Control(#[from] ServerError),

@@ -13,6 +13,7 @@ use std::{
     sync::Arc,
 };
 
+use jiff::tz::TimeZone;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -25,12 +26,15 @@ use crate::{
     executables::Executables,
     names::{self, Asker, FlowNames, NameLosses, Names, Proxied},
     ownership::{Owner, OwnerLookup},
-    policy::{self, ContactKey, Decision, Lists, Match, Observation, Tracker},
+    policy::{
+        self, ContactKey, Lists, Match, Observation, Tracker,
+        rules::{Baseline, Engine, EngineStats, Rules, Sighting},
+    },
     process::{Process, Table as ProcessTable},
     units::Duration,
 };
 
-use held::Held;
+use held::{Due, Held};
 use live::{Details, LiveFlow, LiveFlows};
 
 /// How long after a report an open flow's entry is read again, in ns.
@@ -94,6 +98,7 @@ pub struct Pipeline {
     ownership: Box<dyn OwnerLookup>,
     lists: Lists,
     tracker: Tracker<Arc<Context>>,
+    rules: Engine<Arc<Context>>,
     /// Alerts that wait for what is read of an executable.
     held: Held,
     records: Arc<RecordBuilder>,
@@ -139,6 +144,7 @@ impl Pipeline {
             ownership,
             lists,
             tracker: Tracker::new(policy),
+            rules: Engine::new(Rules::default(), Baseline::default(), TimeZone::UTC),
             held: Held::default(),
             answers: records.for_answers(),
             records,
@@ -164,6 +170,24 @@ impl Pipeline {
     pub fn with_names(mut self, names: Names) -> Self {
         self.names = names;
         self
+    }
+
+    /// Judges flows by rules as well. Their times of maintenance are those of `zone`.
+    #[must_use]
+    pub fn with_rules(mut self, rules: Rules, baseline: Baseline, zone: TimeZone) -> Self {
+        self.rules = Engine::new(rules, baseline, zone);
+        self
+    }
+
+    /// The contacts learnt since the last call, to be kept for the next run.
+    pub fn take_fresh_contacts(&mut self) -> Vec<Arc<str>> {
+        self.rules.baseline_mut().take_fresh()
+    }
+
+    /// What rules did not tell, since the start.
+    #[must_use]
+    pub const fn rule_stats(&self) -> EngineStats {
+        self.rules.stats()
     }
 
     /// Takes one event in.
@@ -194,7 +218,10 @@ impl Pipeline {
             self.read_again(&key, now, table, outputs);
         }
         for decision in self.tracker.tick(now) {
-            self.alert(decision, outputs);
+            self.alert(Due::Lists(decision), outputs);
+        }
+        for decision in self.rules.tick(now, self.clock.at(now).into()) {
+            self.alert(Due::Rule(decision), outputs);
         }
         self.tell_held(now, outputs);
     }
@@ -261,7 +288,10 @@ impl Pipeline {
             }
         }
         for decision in self.tracker.drain(now) {
-            self.alert(decision, outputs);
+            self.alert(Due::Lists(decision), outputs);
+        }
+        for decision in self.rules.drain(now) {
+            self.alert(Due::Rule(decision), outputs);
         }
         self.tell_held(BootTime(u64::MAX), outputs);
     }
@@ -269,13 +299,21 @@ impl Pipeline {
     /// Tells the alerts that have waited long enough at `now`, or need not wait any more.
     pub fn tell_held(&mut self, now: BootTime, outputs: &mut Vec<Arc<Record>>) {
         while let Some(decision) = self.held.pop(now) {
-            let Context { flow, details } = &*decision.context;
-            let record = self.records.alert(self.clock, &self.subject(flow, details), &decision);
+            if !self.is_permitted(&decision) {
+                continue;
+            }
+            let Context { flow, details } = &**decision.context();
+            let subject = self.subject(flow, details);
+            let record = match &decision {
+                Due::Lists(decision) => self.records.alert(self.clock, &subject, decision),
+                Due::Rule(decision) => self.records.rule_alert(self.clock, &subject, decision),
+            };
+            self.totals.alerts += 1;
             self.held.told(&record.event.id, decision);
             outputs.push(Arc::new(record));
         }
         while let Some((alert_id, decision)) = self.held.pop_owed() {
-            let Context { flow, details } = &*decision.context;
+            let Context { flow, details } = &**decision.context();
             outputs.push(Arc::new(self.records.executable(self.clock, &self.subject(flow, details), alert_id)));
         }
     }
@@ -331,7 +369,7 @@ impl Pipeline {
     #[must_use]
     pub fn next_due(&self) -> Option<BootTime> {
         let read_at = self.reads.front().map(|(due_at, _)| *due_at);
-        [read_at, self.tracker.next_due()].into_iter().flatten().min()
+        [read_at, self.tracker.next_due(), self.rules.next_due()].into_iter().flatten().min()
     }
 
     fn flow(&mut self, flow: &Flow, table: &mut impl FlowTable, outputs: &mut Vec<Arc<Record>>) {
@@ -419,10 +457,11 @@ impl Pipeline {
 
     /// Judges by another policy from now on, and returns the lists and the data that were in force. The flows that are
     /// open are described anew, so that one which only the new policy flags alerts now and not at its next report.
-    /// What was told of contacts stays told.
+    /// What was told of contacts stays told, and what the thresholds of rules that stay have counted stays.
     pub fn replace_policy(
         &mut self,
         lists: Lists,
+        rules: Rules,
         ownership: Box<dyn OwnerLookup>,
         policy: &policy::Config,
         config: Config,
@@ -430,6 +469,7 @@ impl Pipeline {
     ) -> (Lists, Box<dyn OwnerLookup>) {
         let before = (std::mem::replace(&mut self.lists, lists), std::mem::replace(&mut self.ownership, ownership));
         self.tracker.reconfigure(policy);
+        self.rules.set_rules(rules);
         self.config = config;
         let flows: Vec<_> = self.live.iter().map(|(_, live)| (live.flow.clone(), Arc::clone(&live.details))).collect();
         for (flow, known) in flows {
@@ -438,8 +478,9 @@ impl Pipeline {
             if let Some(live) = self.live.get_mut(&flow.key) {
                 live.details = Arc::clone(&details);
             }
-            if details.matches != known.matches || details.owner != known.owner {
-                self.observe(&flow, &details, outputs);
+            let is_ignored = self.judge(&flow, &details, outputs);
+            if !is_ignored && (details.matches != known.matches || details.owner != known.owner) {
+                self.observe_lists(&flow, &details, outputs);
             }
         }
         before
@@ -490,7 +531,7 @@ impl Pipeline {
             add_new(&mut matches, self.lists.match_name(named.name.as_str()));
         }
         let file = match (&mut self.executables, &actor) {
-            (Some(executables), Some(actor)) if !matches.is_empty() => {
+            (Some(executables), Some(actor)) if !matches.is_empty() || self.rules.rules().needs_files() => {
                 // At its first sight the flow's process was seen to run the file.
                 Some(executables.identify(actor, self.clock.at(flow.first_at).unix_ns()))
             }
@@ -513,6 +554,25 @@ impl Pipeline {
     }
 
     fn observe(&mut self, flow: &Flow, details: &Arc<Details>, outputs: &mut Vec<Arc<Record>>) {
+        if !self.judge(flow, details, outputs) {
+            self.observe_lists(flow, details, outputs);
+        }
+    }
+
+    /// Judges a flow by rules; whether one says to ignore it.
+    fn judge(&mut self, flow: &Flow, details: &Arc<Details>, outputs: &mut Vec<Arc<Record>>) -> bool {
+        if self.rules.rules().is_empty() || details.actor.as_ref().is_some_and(|actor| actor.is_own) {
+            return false;
+        }
+        let context = Arc::new(Context { flow: flow.clone(), details: Arc::clone(details) });
+        let verdict = self.rules.observe(&sighting(self.clock, flow, details), &context);
+        for decision in verdict.decisions {
+            self.alert(Due::Rule(decision), outputs);
+        }
+        verdict.is_ignored
+    }
+
+    fn observe_lists(&mut self, flow: &Flow, details: &Arc<Details>, outputs: &mut Vec<Arc<Record>>) {
         if details.matches.is_empty() || details.actor.as_ref().is_some_and(|actor| actor.is_own) {
             return;
         }
@@ -522,13 +582,28 @@ impl Pipeline {
         let context = Arc::new(Context { flow: flow.clone(), details: Arc::clone(details) });
         let observation = Observation::new(flow, contact, details.matches.clone(), context);
         for decision in self.tracker.observe(observation) {
-            self.alert(decision, outputs);
+            self.alert(Due::Lists(decision), outputs);
         }
     }
 
-    fn alert(&mut self, decision: Decision<Arc<Context>>, outputs: &mut Vec<Arc<Record>>) {
-        self.totals.alerts += 1;
-        let at = decision.at;
+    /// Whether an alert is not known to be good, by what is known now that it is to be told.
+    fn is_permitted(&mut self, decision: &Due) -> bool {
+        if !self.rules.rules().holds_back() {
+            return true;
+        }
+        let Context { flow, details } = &**decision.context();
+        let sighting = sighting(self.clock, flow, details);
+        match decision {
+            Due::Lists(told) => {
+                let lists = told.matches.iter().map(|hit| &*hit.list.id);
+                self.rules.permits_lists(&sighting, lists, told.level, &told.context)
+            }
+            Due::Rule(told) => self.rules.permits_rule(&sighting, &told.rule),
+        }
+    }
+
+    fn alert(&mut self, decision: Due, outputs: &mut Vec<Arc<Record>>) {
+        let at = decision.at();
         self.held.push(decision);
         self.tell_held(at, outputs);
     }
@@ -615,6 +690,19 @@ impl Pipeline {
     }
 }
 
+/// A flow as rules ask for it.
+fn sighting<'a>(clock: WallClock, flow: &'a Flow, details: &'a Details) -> Sighting<'a> {
+    Sighting {
+        flow,
+        actor: details.actor.as_deref(),
+        file: details.file.as_deref(),
+        owner: details.target_owner.as_ref().unwrap_or(&details.owner),
+        names: &details.names,
+        matches: &details.matches,
+        wall: clock.at(flow.at).into(),
+    }
+}
+
 /// Adds the matches that are not there yet: several names of a flow may hit one entry.
 fn add_new(matches: &mut Vec<Match>, more: Vec<Match>) {
     for hit in more {
@@ -626,3 +714,5 @@ fn add_new(matches: &mut Vec<Match>, more: Vec<Match>) {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_rules;

@@ -68,6 +68,11 @@ impl<K: Clone + Eq + Hash, V> Recent<K, V> {
         self.remove(&oldest).map(|value| (oldest, value))
     }
 
+    /// Every value, in no order, to change it.
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+        self.entries.values_mut().map(|(_, value)| value)
+    }
+
     /// Removes an entry.
     pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
         let (used, value) = self.entries.remove(key)?;

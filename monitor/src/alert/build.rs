@@ -8,12 +8,15 @@ use super::{
     Timestamp, WallClock,
     input::{self, Degradation, FlowMoment, Loss, Phase, Status, Subject},
     record::{
-        Agent, Dataset, DegradationFields, ECS_VERSION, Ecs, Event, EventAction, EventCategory, EventKind, EventType,
-        Host, IncreaseFields, LossFields, Observer, Own, Record, StatusFields, TotalFields,
+        self, Agent, Dataset, DegradationFields, ECS_VERSION, Ecs, Event, EventAction, EventCategory, EventKind,
+        EventType, Host, IncreaseFields, LossFields, Observer, Own, Record, StatusFields, TotalFields,
     },
     sentence,
 };
-use crate::policy::{Cause, Decision, Severity};
+use crate::policy::{
+    Cause, Decision, Severity,
+    rules::{RuleCause, RuleDecision},
+};
 
 /// Makes records: holds what all records of a run share and numbers them.
 ///
@@ -82,6 +85,24 @@ impl RecordBuilder {
             payload_out_bytes: increase.payload_out_bytes,
             payload_in_bytes: increase.payload_in_bytes,
         });
+        sentence::finish(record)
+    }
+
+    /// An alert of a rule. `subject` is the flow of the decision's context.
+    #[must_use]
+    pub fn rule_alert<C>(&self, clock: WallClock, subject: &Subject<'_>, decision: &RuleDecision<C>) -> Record {
+        let (action, cause) = match decision.cause {
+            RuleCause::Matched => (EventAction::RuleMatched, record::Cause::RuleMatched),
+            RuleCause::Folded => (EventAction::RuleSummary, record::Cause::RuleSummary),
+        };
+        let mut record = self.base(clock.at(decision.at), Dataset::Alert, action);
+        parts::describe_flow(&mut record, clock, subject);
+        parts::describe_rule(&mut record, &decision.rule, decision.evidence.as_ref(), decision.folded);
+        record.event.severity = Some(severity_number(decision.rule.severity));
+        let own = &mut record.egresswatch;
+        own.level = Some(decision.level.into());
+        own.cause = Some(cause);
+        own.severity = Some(decision.rule.severity);
         sentence::finish(record)
     }
 
@@ -203,6 +224,7 @@ impl RecordBuilder {
             tls: None,
             url: None,
             rule: None,
+            threat: None,
             container: None,
             orchestrator: None,
             related: None,
@@ -216,7 +238,12 @@ fn classify(dataset: Dataset, action: EventAction) -> (EventKind, EventCategory,
     let types = match action {
         EventAction::FlowEnded => vec![EventType::Connection, EventType::End],
         EventAction::FirstContact => vec![EventType::Connection, EventType::Start],
-        EventAction::LevelRaised | EventAction::NewMatch | EventAction::Rollup | EventAction::FlowProgress => {
+        EventAction::RuleMatched
+        | EventAction::RuleSummary
+        | EventAction::LevelRaised
+        | EventAction::NewMatch
+        | EventAction::Rollup
+        | EventAction::FlowProgress => {
             vec![EventType::Connection, EventType::Info]
         }
         EventAction::MonitorStarted => vec![EventType::Start],

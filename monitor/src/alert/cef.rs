@@ -59,8 +59,11 @@ const fn kind(record: &Record) -> &'static str {
     }
 }
 
-const fn name(record: &Record) -> &'static str {
+fn name(record: &Record) -> &str {
     match record.event.dataset {
+        Dataset::Alert if !record.egresswatch.rules.is_empty() => {
+            record.egresswatch.rules.first().map_or("Rule matched", |rule| &rule.title)
+        }
         Dataset::Alert => "Contact with flagged infrastructure",
         Dataset::Flow => "Network flow",
         Dataset::Executable => "Executable of an alert",
@@ -199,6 +202,10 @@ fn fill_own(record: &Record, extension: &mut Extension) {
         extension.custom("cs1", "degradation", Some(&degradation.token));
     }
     extension.custom("flexString1", "alertId", own.alert_id.as_deref());
+    extension.custom("flexString2", "rule", own.rules.first().map(|rule| rule.id.as_str()));
+    if let Some(folded) = own.rules.first().map(|rule| rule.folded).filter(|folded| *folded > 0) {
+        extension.put("cnt", folded);
+    }
 }
 
 /// The `key=value` part.

@@ -11,7 +11,10 @@ use crate::{
     executables::{FileFacts, Gap, Package, Sha256},
     names::{FlowNames, Host as NamedHost, HostName, NameCaveat, Named, Proxied, ProxyProtocol, Scope, Source},
     ownership::{CountryCode, Owner},
-    policy::{Cause, ContactKey, Decision, Increase, Level, ListHeader, Match, MatchKey, Relation, Severity, Totals},
+    policy::{
+        Cause, ContactKey, Decision, Increase, Level, ListHeader, Match, MatchKey, Relation, Severity, Totals,
+        rules::{Action, Evidence, RuleCause, RuleDecision, RuleHeader},
+    },
     process::{Account, Ancestor, Container, Executable, Matching, PathQuality, Process},
 };
 
@@ -188,6 +191,39 @@ pub(crate) fn unknown() -> Scene {
     scene
 }
 
+/// A decision of a rule on the scene's flow.
+pub(crate) fn rule_decision(scene: &Scene, cause: RuleCause) -> RuleDecision<()> {
+    let rule = RuleHeader {
+        id: "much-to-one-owner".into(),
+        title: "A program sent more than 1 kB to one owner within a day".into(),
+        description: Some("Backups do so too.".into()),
+        severity: Severity::Medium,
+        tags: ["TA0010", "T1048", "T1071.001", "backup"].map(str::to_owned).to_vec(),
+        references: vec!["https://attack.mitre.org/techniques/T1048/".to_owned()],
+        file: "/etc/egresswatch/rules.d/volume.toml".into(),
+        action: Action::Alert,
+        enabled: true,
+    };
+    let evidence = Evidence {
+        kind: "bytes_out",
+        observed: 1_437,
+        limit: Some(1_000),
+        window_s: Some(86_400),
+        text: "1437 bytes sent within 1d, more than 1000".to_owned(),
+    };
+    let folded = if cause == RuleCause::Folded { 3 } else { 0 };
+    RuleDecision {
+        rule: rule.into(),
+        cause,
+        evidence: Some(evidence),
+        folded,
+        level: Level::Sent,
+        context: (),
+        at: scene.flow.at,
+    }
+}
+
+/// A decision on the scene's flow.
 pub(crate) fn decision(scene: &Scene, cause: Cause, level: Level) -> Decision<()> {
     let first = Totals {
         payload_out_bytes: 1_437,

@@ -66,7 +66,8 @@ impl HumanFormat {
         line.extend(sentence::domain(record).map(|domain| self.painted(BOLD, &domain)));
         line.extend(sentence::owner(own));
         line.push(self.painted(BOLD, &sentence::claim(record)));
-        line.push(self.painted(style, &printable(&own.lists.join(", "))));
+        let grounds = sentence::findings(record).unwrap_or_else(|| printable(&own.lists.join(", ")));
+        line.push(self.painted(style, &grounds));
         if own.cause == Some(Cause::Rollup) {
             let since = own.totals.as_ref().map(|totals| totals.first_contact.time_of_day(&self.time_zone));
             line.extend(since.map(|since| self.painted(DIM, &format!("since {since}"))));

@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Timestamp,
-    record::{Dataset, Direction, EventAction, Outcome, Record},
+    record::{Dataset, Direction, EventAction, Outcome, Record, ThreatIds},
 };
 use crate::policy::Severity;
 
@@ -107,7 +107,7 @@ fn activity(record: &Record) -> (u32, &'static str) {
         EventAction::MonitorRunning => (99, "Running"),
         EventAction::PolicyReloaded => (8, "Update"),
         EventAction::DataLost | EventAction::Degraded => (1, "General Error"),
-        EventAction::FirstContact => (1, "Create"),
+        EventAction::FirstContact | EventAction::RuleMatched => (1, "Create"),
         _ => (2, "Update"),
     }
 }
@@ -152,24 +152,33 @@ fn finding(record: &Record, event: &mut Object) {
     let mut info = Object::default();
     // A record that tells more of an alert belongs to that alert's finding.
     info.set("uid", own.alert_id.as_deref().unwrap_or(&record.event.id));
-    info.set("title", if is_alert { "Contact with flagged infrastructure" } else { "Executable of an alert" });
+    let title = match own.rules.first() {
+        Some(rule) => rule.title.as_str(),
+        None if is_alert => "Contact with flagged infrastructure",
+        None => "Executable of an alert",
+    };
+    info.set("title", title);
     info.set("desc", record.message.as_str());
     info.set("data_sources", json!(["eBPF socket hooks"]));
     info.set("created_time", milliseconds(record.timestamp));
     info.set_some("first_seen_time", own.totals.as_ref().map(|totals| milliseconds(totals.first_contact)));
     if let Some(rule) = &record.rule {
-        info.set(
-            "analytic",
-            json!({
-                "type_id": 1,
-                "type": "Rule",
-                "uid": rule.id,
-                "name": rule.name,
-                "desc": rule.description,
-                "version": rule.version,
-            }),
-        );
-        info.set("src_url", rule.reference.as_str());
+        let mut analytic = Object::default();
+        analytic.set("type_id", 1);
+        analytic.set("type", "Rule");
+        analytic.set("uid", rule.id.as_str());
+        analytic.set("name", rule.name.as_str());
+        analytic.set_some("desc", rule.description.as_deref());
+        analytic.set_some("version", rule.version.as_deref());
+        info.set("analytic", analytic);
+        info.set_some("src_url", rule.reference.as_deref());
+    }
+    if let Some(threat) = &record.threat {
+        let ids = |ids: &Option<ThreatIds>| ids.iter().flat_map(|ids| ids.id.clone()).collect::<Vec<_>>();
+        let attack = |kind: &str, id: String| json!({ kind: { "uid": id } });
+        let tactics = ids(&threat.tactic).into_iter().map(|id| attack("tactic", id));
+        let techniques = ids(&threat.technique).into_iter().map(|id| attack("technique", id));
+        info.set_filled("attacks", tactics.chain(techniques).collect());
     }
     info.set_filled("types", own.lists.iter().cloned().map(Value::from).collect());
     event.set("finding_info", info);

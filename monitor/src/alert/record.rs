@@ -67,9 +67,12 @@ pub struct Record {
     /// What an HTTP/1 request asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<Url>,
-    /// The list that decides the severity; every match is in `egresswatch.matches`.
+    /// The rule; in an alert of lists the list that decides the severity, and every match is in `egresswatch.matches`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<Rule>,
+    /// What a rule's tags say in the terms of MITRE ATT&CK.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threat: Option<Threat>,
     /// The container that the process runs in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container: Option<Container>,
@@ -148,7 +151,7 @@ pub struct Event {
     /// or unanswered TCP connection that ended, `unknown` until then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
-    /// Why there is an alert, as `key on list` for each match.
+    /// Why there is an alert: `key on list` for each match, or the rule and what its threshold found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// First sight of the flow.
@@ -206,6 +209,10 @@ pub enum EventAction {
     NewMatch,
     /// Alert: further traffic, summed up.
     Rollup,
+    /// Alert: a rule matched.
+    RuleMatched,
+    /// Alert: matches of a rule that were not told one by one, summed up.
+    RuleSummary,
     /// Flow: it ended.
     FlowEnded,
     /// Flow: it goes on.
@@ -335,28 +342,56 @@ pub struct OperatingSystem {
 /// ECS `rule.*`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Rule {
-    /// Id of the list.
+    /// Id of the rule or list.
     pub id: String,
-    /// Title of the list.
+    /// Title of the rule or list.
     pub name: String,
-    /// `legal` for a list that follows a legal act, `topical` for a curated one.
+    /// `rule` for a rule, `legal` for a list that follows a legal act, `topical` for a curated one.
     pub category: RuleCategory,
-    /// What a match on the list means and what it does not mean.
-    pub description: String,
-    /// Where the list can be read.
-    pub reference: String,
-    /// State of the list: the date up to which it was read.
-    pub version: String,
+    /// What a match means and what it does not mean.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Where the list can be read; the rule's first reference.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// The file that the rule came from; absent for a list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ruleset: Option<String>,
+    /// State of the list: the date up to which it was read; absent for a rule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
 }
 
 /// Values of `rule.category`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RuleCategory {
+    /// A rule, not a list.
+    Rule,
     /// The list follows a legal act.
     Legal,
     /// The list is curated without a legal act behind it.
     Topical,
+}
+
+/// ECS `threat.*`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Threat {
+    /// Always `MITRE ATT&CK`.
+    pub framework: &'static str,
+    /// Tactics.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tactic: Option<ThreatIds>,
+    /// Techniques.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub technique: Option<ThreatIds>,
+}
+
+/// ECS `threat.tactic.*` and `threat.technique.*`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct ThreatIds {
+    /// Ids, such as `TA0010`, `T1041` and `T1071.001`.
+    pub id: Vec<String>,
 }
 
 /// ECS `related.*`.

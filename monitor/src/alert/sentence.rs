@@ -214,7 +214,30 @@ pub(super) fn proxied(record: &Record) -> String {
 }
 
 fn alert(record: &Record) -> String {
-    format!("{} {} {}, on {}", actor(record), verb(record), target(record), record.egresswatch.lists.join(", "))
+    let whole = format!("{} {} {}", actor(record), verb(record), target(record));
+    match findings(record) {
+        Some(findings) => format!("{whole}: {findings}"),
+        None => format!("{whole}, on {}", record.egresswatch.lists.join(", ")),
+    }
+}
+
+/// What a rule found: `rule my-rule, what its title says, 12 matches folded`; `None` for an alert of lists.
+pub(super) fn findings(record: &Record) -> Option<String> {
+    let rule = record.egresswatch.rules.first()?;
+    let mut findings = format!("rule {}, {}", rule.id, printable(&rule.title));
+    if rule.threshold.is_some()
+        && let Some((_, found)) = record.event.reason.as_deref().and_then(|reason| reason.split_once(": "))
+    {
+        findings.extend([", ", &printable(found)]);
+    }
+    let is_sum = record.egresswatch.cause == Some(Cause::RuleSummary);
+    let folded = match rule.folded {
+        0 => String::new(),
+        folded if is_sum => format!("; this is the last of {folded} matches that were not told"),
+        folded => format!("; {folded} matches before it were not told"),
+    };
+    findings.push_str(&folded);
+    Some(findings)
 }
 
 /// The claim as part of a sentence.

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     event::{BootTime, FlowFacts, Protocol},
-    policy::{Cause, Level},
+    policy::{Cause, Level, rules::RuleCause},
 };
 
 fn alert(scene: &example::Scene, cause: Cause, level: Level) -> Record {
@@ -37,6 +37,9 @@ pub(crate) fn all_records() -> Vec<Record> {
             (Cause::Rollup, Level::Sent),
         ] {
             records.push(builder.alert(CLOCK, &scene.subject(), &decision(scene, cause, level)));
+        }
+        for cause in [RuleCause::Matched, RuleCause::Folded] {
+            records.push(builder.rule_alert(CLOCK, &scene.subject(), &example::rule_decision(scene, cause)));
         }
         records.push(builder.flow(CLOCK, &scene.subject(), FlowMoment::Ended));
         records.push(builder.flow(CLOCK, &scene.subject(), FlowMoment::Progress));

@@ -12,7 +12,7 @@ Exit codes:
   0  done
   1  something failed while running
   2  the command line cannot be understood
-  3  the configuration or a list file is wrong
+  3  the configuration, a list or a rule is wrong
   4  a privilege is missing
   5  this kernel or system cannot run the monitor";
 
@@ -53,6 +53,7 @@ pub(super) enum Command {
     Doctor(DoctorArguments),
     Coverage(CoverageArguments),
     Check(CheckArguments),
+    TestRules(TestRulesArguments),
     /// Print the default configuration, with comments
     Config,
     Completions(CompletionsArguments),
@@ -218,7 +219,7 @@ pub(super) struct CoverageArguments {
     pub(super) json: bool,
 }
 
-/// Check a configuration file
+/// Check a configuration file, and the lists and rules that it names
 #[derive(Args, Debug)]
 pub(super) struct CheckArguments {
     /// The file [default: /etc/egresswatch/config.toml if it exists]
@@ -227,6 +228,30 @@ pub(super) struct CheckArguments {
     /// Write one JSON object
     #[arg(long)]
     pub(super) json: bool,
+}
+
+/// Run recorded flows through rules, and say which would have told of what
+///
+/// FILE holds what `egresswatch run --flows --json` wrote. Every contact counts as a first one, because nothing is known
+/// before the first record. The exit code is 0 if every line could be read and at least one is of a flow, whether a rule
+/// fired or not; 1 if not; 3 if a rule is wrong.
+#[derive(Args, Debug)]
+pub(super) struct TestRulesArguments {
+    /// Rules instead of those that the configuration names: a file, or a directory of *.toml; may be repeated
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    pub(super) rules: Vec<PathBuf>,
+    /// Id of a rule of --rules to switch on, over what its file says; may be repeated
+    #[arg(long, value_name = "RULE", requires = "rules")]
+    pub(super) enable: Vec<String>,
+    /// Recorded flows as JSON Lines; - for standard input
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) replay: PathBuf,
+    /// Write JSON Lines: one object an alert, and one with the sums
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Configuration file, for its rules [default: /etc/egresswatch/config.toml if it exists]
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) config: Option<PathBuf>,
 }
 
 /// Print completions for a shell

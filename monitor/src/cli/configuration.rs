@@ -7,8 +7,14 @@ use crate::config::{self, Config};
 
 /// Checks a file and says so; whatever is wrong comes back as the error.
 pub(super) fn check(arguments: &CheckArguments, output: &mut Output<'_>) -> Result<Status, Error> {
-    let loaded =
-        Config::load(arguments.file.as_deref()).and_then(|(config, file)| config.lists().map(|_| (config, file)));
+    let loaded = Config::load(arguments.file.as_deref()).and_then(|(config, file)| {
+        // Both, so that one run tells what is wrong with either.
+        match (config.lists().err(), config.rules().err()) {
+            (None, None) => Ok((config, file)),
+            (Some(error), None) | (None, Some(error)) => Err(error),
+            (Some(lists), Some(rules)) => Err(config::Error::Several(vec![lists, rules])),
+        }
+    });
     match loaded {
         Ok((_, file)) if arguments.json => output.json(&json!({ "valid": true, "file": file, "problems": [] }))?,
         Ok((_, Some(file))) => output.line(format_args!("{}: {}", file.display(), output.good("good")))?,
@@ -17,9 +23,22 @@ pub(super) fn check(arguments: &CheckArguments, output: &mut Output<'_>) -> Resu
             output.json(&json!({ "valid": false, "file": invalid.file, "problems": invalid.problems }))?;
             return Ok(Status::Configuration);
         }
+        Err(error) if arguments.json => {
+            let problems: Vec<_> = error.parts().into_iter().flat_map(problems).collect();
+            output.json(&json!({ "valid": false, "file": arguments.file, "problems": problems }))?;
+            return Ok(Status::Configuration);
+        }
         Err(error) => return Err(error.into()),
     }
     Ok(Status::Success)
+}
+
+/// The mistakes in lists and rules, each with its file.
+fn problems(error: &config::Error) -> Vec<serde_json::Value> {
+    match error {
+        config::Error::Rules(errors) => errors.problems.iter().map(|problem| json!(problem)).collect(),
+        other => vec![json!({ "message": other.to_string() })],
+    }
 }
 
 /// Prints the default configuration.

@@ -21,7 +21,7 @@ pub enum Status {
     Failure = 1,
     /// The command line cannot be understood.
     Usage = 2,
-    /// The configuration or a list file is wrong.
+    /// The configuration, a list or a rule is wrong.
     Configuration = 3,
     /// A privilege is missing.
     Privilege = 4,
@@ -66,6 +66,14 @@ pub enum Error {
         /// It is a file that is wrong, and not the monitor.
         is_configuration: bool,
     },
+    /// Recorded flows could not be read.
+    #[error("cannot read the recorded flows in {}: {source}", path.display())]
+    Replay {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The answer could not be written.
     #[error("cannot write the answer: {0}")]
     Output(#[from] io::Error),
@@ -84,6 +92,7 @@ impl Error {
             Self::Control(_)
             | Self::Output(_)
             | Self::Ownership(_)
+            | Self::Replay { .. }
             | Self::NoSuchList { .. }
             | Self::NotReloaded { .. } => Status::Failure,
         }
@@ -114,6 +123,7 @@ fn daemon_status(error: &daemon::Error) -> Status {
         daemon::Error::Config(_) | daemon::Error::Metrics(metrics::ServerError::Remote(_)) => Status::Configuration,
         daemon::Error::Control(ServerError::Bind { source, .. }) if is_forbidden(source) => Status::Privilege,
         daemon::Error::Ownership(_)
+        | daemon::Error::Baseline(_)
         | daemon::Error::Control(_)
         | daemon::Error::Metrics(_)
         | daemon::Error::Runtime(_)

@@ -17,6 +17,7 @@ mod lookup;
 mod matches;
 mod output;
 mod reload;
+mod rules;
 mod run;
 mod status;
 
@@ -80,6 +81,7 @@ fn dispatch(command: Command, colours: Colours) -> Result<Status, Error> {
         Command::Doctor(arguments) => doctor::execute(&arguments, output),
         Command::Coverage(arguments) => coverage::execute(&arguments, output),
         Command::Check(arguments) => configuration::check(&arguments, output),
+        Command::TestRules(arguments) => rules::test(&arguments, output),
         Command::Config => configuration::print_default(output),
         Command::Completions(arguments) => generate::completions(&arguments, output),
         Command::Man => generate::man_page(output),

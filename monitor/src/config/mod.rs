@@ -18,7 +18,10 @@ pub use reference::{default_toml, json_schema, reference_markdown};
 
 use crate::{
     control, executables, kernel, metrics, names, pipeline,
-    policy::{self, List, ListError, Lists},
+    policy::{
+        self, List, ListError, Lists,
+        rules::{RuleErrors, Rules},
+    },
     process, sink,
 };
 
@@ -74,6 +77,31 @@ pub enum Error {
     /// A list is wrong, or policy.enable and policy.disable name none.
     #[error(transparent)]
     List(#[from] ListError),
+    /// Rule files cannot be read.
+    #[error("cannot read {} of policy.rules: {source}", path.display())]
+    UnreadableRules {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Rules are wrong, or `policy.enable_rules` and `policy.disable_rules` name none.
+    #[error(transparent)]
+    Rules(#[from] RuleErrors),
+    /// Several of these.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Several(Vec<Error>),
+}
+
+impl Error {
+    /// Itself, or what it consists of.
+    #[must_use]
+    pub fn parts(&self) -> Vec<&Self> {
+        match self {
+            Self::Several(parts) => parts.iter().collect(),
+            one => vec![one],
+        }
+    }
 }
 
 impl Config {
@@ -112,7 +140,15 @@ impl Config {
     /// The files and directories that the settings name and that are read with them.
     #[must_use]
     pub fn files(&self) -> Vec<PathBuf> {
-        self.policy.files.clone()
+        self.policy.files.iter().chain(&self.policy.rules).cloned().collect()
+    }
+
+    /// The embedded rules and those of the user, switched as the configuration says.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or everything that is wrong with all of them.
+    pub fn rules(&self) -> Result<Rules, Error> {
+        Ok(Rules::new(&rule_files(&self.policy.rules)?, &self.policy.enable_rules, &self.policy.disable_rules)?)
     }
 
     /// The embedded lists and those of the user, with all their entries.
@@ -125,6 +161,39 @@ impl Config {
         }
         Ok(lists)
     }
+}
+
+/// The names and texts of rule files: those named, and `*.toml` of directories named, in the order of their names.
+///
+/// # Errors
+/// The first that cannot be read. [`policy::DEFAULT_RULES`] need not exist.
+pub fn rule_files(paths: &[PathBuf]) -> Result<Vec<(String, String)>, Error> {
+    let unreadable = |path: &Path| {
+        let path = path.to_owned();
+        move |source| Error::UnreadableRules { path, source }
+    };
+    let mut files = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            let mut found = Vec::new();
+            for entry in std::fs::read_dir(path).map_err(unreadable(path))? {
+                let file = entry.map_err(unreadable(path))?.path();
+                let is_hidden = file.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+                if !is_hidden && file.extension().is_some_and(|extension| extension == "toml") {
+                    found.push(file);
+                }
+            }
+            found.sort();
+            files.append(&mut found);
+        } else if path.exists() || path != Path::new(policy::DEFAULT_RULES) {
+            files.push(path.clone());
+        }
+    }
+    let read = |file: PathBuf| {
+        let text = std::fs::read_to_string(&file).map_err(unreadable(&file))?;
+        Ok((file.display().to_string(), text))
+    };
+    files.into_iter().map(read).collect()
 }
 
 #[cfg(test)]

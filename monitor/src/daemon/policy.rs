@@ -10,13 +10,14 @@ use crate::{
     kernel::Prefixes,
     metrics::ListState,
     ownership,
-    policy::Lists,
+    policy::{Lists, rules::Rules},
 };
 
 /// Everything that a reload replaces, read and found good.
 pub(super) struct Policy {
     pub(super) ownership: ownership::Table,
     pub(super) lists: Lists,
+    pub(super) rules: Rules,
     /// What the kernel's tries are to hold.
     pub(super) prefixes: Prefixes,
     pub(super) enabled_lists: u64,
@@ -27,9 +28,10 @@ impl Policy {
     pub(super) fn read(config: &Config) -> Result<Self, Error> {
         let ownership = ownership::Table::embedded()?;
         let lists = config.lists()?;
+        let rules = config.rules()?;
         let enabled_lists = lists.headers().iter().filter(|summary| summary.header.enabled).count() as u64;
-        let prefixes = flagged_prefixes(&ownership, &lists).sorted();
-        Ok(Self { ownership, lists, prefixes, enabled_lists })
+        let prefixes = flagged_prefixes(&ownership, &lists, &rules).sorted();
+        Ok(Self { ownership, lists, rules, prefixes, enabled_lists })
     }
 }
 
@@ -46,10 +48,13 @@ pub(super) fn list_states(lists: &Lists) -> Vec<ListState> {
 }
 
 /// Every prefix that the address alone flags: what enabled lists name, and the address space of the networks and
-/// countries that they name.
-fn flagged_prefixes(ownership: &ownership::Table, lists: &Lists) -> Prefixes {
+/// countries that they name; and what rules decide by the address.
+fn flagged_prefixes(ownership: &ownership::Table, lists: &Lists, rules: &Rules) -> Prefixes {
     let owned = ownership.prefixes_of(|facts| lists.flags_owner(facts.asn, facts.as_country, facts.registered_country));
     let mut prefixes = Prefixes { ipv4: owned.v4, ipv6: owned.v6 };
+    let by_rules = rules.flagged_prefixes(ownership);
+    prefixes.ipv4.extend(by_rules.v4);
+    prefixes.ipv6.extend(by_rules.v6);
     for prefix in lists.cidrs() {
         match prefix {
             IpNet::V4(prefix) => prefixes.ipv4.push(prefix),

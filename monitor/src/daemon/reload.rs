@@ -22,13 +22,13 @@ use crate::{
     metrics::ListState,
     ownership::OwnerLookup,
     pipeline,
-    policy::{self, Lists},
+    policy::{self, Lists, rules::Rules},
 };
 
 /// Settings that a reload takes in; all others are read at the start only.
 const RELOADED: [&str; 2] = ["policy.", "flows."];
-/// Those of them that size what is there already.
-const SIZES: [&str; 2] = ["policy.max_contacts", "policy.max_flows"];
+/// Those of them that size or open what is there already.
+const AT_START: [&str; 4] = ["policy.max_contacts", "policy.max_flows", "policy.baseline", "policy.learning"];
 
 /// What the reloader tells the loop.
 pub(super) enum News {
@@ -48,6 +48,7 @@ pub(super) struct NewPolicy {
     /// The number of this policy: 1 at the start, one more with each reload.
     pub(super) generation: u64,
     pub(super) lists: Lists,
+    pub(super) rules: Rules,
     pub(super) ownership: Box<dyn OwnerLookup>,
     pub(super) enabled_lists: u64,
     pub(super) list_states: Vec<ListState>,
@@ -170,7 +171,7 @@ impl Reloader {
         self.files = self.source.files(&config);
         self.fingerprint = Fingerprint::of(&self.files);
         let (config, policy) = off_the_loop(move || Policy::read(&config).map(|policy| (config, policy))).await?;
-        let Policy { ownership, lists, prefixes, enabled_lists } = policy;
+        let Policy { ownership, lists, rules, prefixes, enabled_lists } = policy;
         let prefixes = self.add_prefixes(prefixes).await?;
         let needs_restart = needs_restart(&self.started_with, &config);
         let (done, swapped) = oneshot::channel();
@@ -180,6 +181,7 @@ impl Reloader {
             generation,
             list_states: list_states(&lists),
             lists,
+            rules,
             ownership: Box::new(ownership),
             enabled_lists,
             policy: config.policy,
@@ -239,7 +241,7 @@ async fn off_the_loop<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error>
 /// Settings that differ and that only a restart takes in.
 fn needs_restart(started_with: &Config, now: &Config) -> Vec<String> {
     let mut changed = started_with.differences(now);
-    changed.retain(|key| SIZES.contains(&key.as_str()) || !RELOADED.iter().any(|start| key.starts_with(start)));
+    changed.retain(|key| AT_START.contains(&key.as_str()) || !RELOADED.iter().any(|start| key.starts_with(start)));
     changed
 }
 

@@ -2,10 +2,11 @@
 
 use std::{sync::Arc, thread};
 
+use jiff::tz::TimeZone;
 use tokio::sync::Notify;
 
 use super::{
-    Error, RunOptions,
+    Error, RunOptions, baseline,
     policy::{Policy, list_states},
 };
 use crate::{
@@ -18,6 +19,7 @@ use crate::{
     names::Names,
     ownership,
     pipeline::Pipeline,
+    policy::rules::Baseline,
     process,
 };
 
@@ -34,6 +36,8 @@ pub(super) struct Stages {
     pub(super) lists: Vec<ListState>,
     /// Flows that the kernel's two tables hold at most.
     pub(super) flow_capacity: usize,
+    /// Keeps the contacts that rules learn.
+    pub(super) baseline: Option<baseline::Keeper>,
     // After the pipeline: it is waited for, and ends when the pipeline has gone.
     _reader: Reader,
 }
@@ -56,11 +60,12 @@ pub(super) fn stages(
     system: &System,
     records: Arc<RecordBuilder>,
 ) -> Result<Stages, Error> {
-    let Policy { ownership, lists, prefixes, enabled_lists } = Policy::read(config)?;
+    let Policy { ownership, lists, rules, prefixes, enabled_lists } = Policy::read(config)?;
     tracing::info!(
         ipv4_prefixes = prefixes.ipv4.len(),
         ipv6_prefixes = prefixes.ipv6.len(),
         lists = enabled_lists,
+        rules = rules.headers().filter(|header| header.enabled).count(),
         "flagged prefixes"
     );
     let kernel = Kernel::start(&config.kernel, system, &prefixes, options.verbose_kernel)?;
@@ -79,6 +84,12 @@ pub(super) fn stages(
         let run = move || reader.run(|| executables_read.notify_one());
         thread::Builder::new().name("executables".to_owned()).spawn(run).map_err(Error::Runtime)?
     };
+    let (baseline, baseline_keeper) = if rules.needs_baseline() {
+        let (baseline, keeper) = baseline::open(&config.policy, &host::wall_clock())?;
+        (baseline, Some(keeper))
+    } else {
+        (Baseline::default(), None)
+    };
     let pipeline = Pipeline::new(
         flows,
         process_table(config, roots)?,
@@ -88,12 +99,14 @@ pub(super) fn stages(
         Arc::clone(&records),
         host::wall_clock(),
     )
+    .with_rules(rules, baseline, TimeZone::system())
     .with_names(Names::new(&config.names))
     .with_executables(executables, config.executables.wait);
     Ok(Stages {
         kernel,
         pipeline,
         executables_read,
+        baseline: baseline_keeper,
         _reader: Reader(Some(reader)),
         records,
         ownership_date,

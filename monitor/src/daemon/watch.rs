@@ -252,7 +252,16 @@ impl Watch {
         self.stages.ownership_date = new.ownership.data_date();
         self.stages.enabled_lists = new.enabled_lists;
         let pipeline = &mut self.stages.pipeline;
-        let before = pipeline.replace_policy(new.lists, new.ownership, &new.policy, new.flows, &mut self.ready);
+        let lacks_baseline = new.rules.needs_baseline() && self.stages.baseline.is_none();
+        let NewPolicy { lists, rules, ownership, policy, flows, .. } = new;
+        let before = pipeline.replace_policy(lists, rules, ownership, &policy, flows, &mut self.ready);
+        if lacks_baseline {
+            self.trouble(
+                "baseline_not_open",
+                "rules of the kind first_contact know no earlier contacts, and none are kept".to_owned(),
+                "restart the monitor, which opens policy.baseline for them",
+            );
+        }
         self.figures.lists = new.list_states;
         self.note_reload(new.trigger, None);
         self.generation = new.generation;
@@ -395,11 +404,19 @@ impl Watch {
         let now = host::boot_time();
         let Stages { kernel, pipeline, .. } = &mut self.stages;
         pipeline.tick(now, kernel, &mut self.ready);
+        self.keep_contacts();
         self.count_losses();
         if let Some(logger) = &mut self.stages.kernel.logger {
             logger.flush();
         }
         self.deliver().await;
+    }
+
+    /// Hands the contacts that rules learnt to who keeps them.
+    fn keep_contacts(&mut self) {
+        if let Some(keeper) = &mut self.stages.baseline {
+            keeper.keep(self.stages.pipeline.take_fresh_contacts());
+        }
     }
 
     /// When an alert that waits for its executable must be told.

@@ -3,7 +3,10 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use super::Context;
-use crate::{event::BootTime, policy::Decision};
+use crate::{
+    event::BootTime,
+    policy::{Decision, rules::RuleDecision},
+};
 
 /// Alerts that wait at most; with more, the oldest is told without waiting any longer.
 const WAITING: usize = 1_024;
@@ -12,7 +15,31 @@ const WAITING: usize = 1_024;
 const OWED: usize = 256;
 
 /// A decision about a flow.
-type Due = Decision<Arc<Context>>;
+#[derive(Debug)]
+pub(super) enum Due {
+    /// By lists.
+    Lists(Decision<Arc<Context>>),
+    /// By a rule.
+    Rule(RuleDecision<Arc<Context>>),
+}
+
+impl Due {
+    /// The flow.
+    pub(super) const fn context(&self) -> &Arc<Context> {
+        match self {
+            Self::Lists(decision) => &decision.context,
+            Self::Rule(decision) => &decision.context,
+        }
+    }
+
+    /// When it was taken.
+    pub(super) const fn at(&self) -> BootTime {
+        match self {
+            Self::Lists(decision) => decision.at,
+            Self::Rule(decision) => decision.at,
+        }
+    }
+}
 
 /// Alerts that wait, and those that could not.
 #[derive(Debug, Default)]
@@ -31,7 +58,7 @@ impl Held {
 
     /// Takes an alert in.
     pub(super) fn push(&mut self, decision: Due) {
-        self.waiting.push_back((BootTime(decision.at.0.saturating_add(self.wait_ns)), decision));
+        self.waiting.push_back((BootTime(decision.at().0.saturating_add(self.wait_ns)), decision));
     }
 
     /// The first alert that need not wait any longer. Alerts on one executable keep their order.
@@ -69,5 +96,5 @@ impl Held {
 
 /// Whether there is nothing to wait for.
 fn is_settled(decision: &Due) -> bool {
-    decision.context.details.file.as_ref().is_none_or(|file| file.is_settled())
+    decision.context().details.file.as_ref().is_none_or(|file| file.is_settled())
 }

@@ -22,9 +22,9 @@ use crate::{
 };
 
 /// China Mobile, which the embedded lists flag by its AS.
-const FLAGGED: [u8; 4] = [120, 232, 0, 1];
-const UNFLAGGED: [u8; 4] = [192, 0, 2, 1];
-const SECOND_NS: u64 = 1_000_000_000;
+pub(super) const FLAGGED: [u8; 4] = [120, 232, 0, 1];
+pub(super) const UNFLAGGED: [u8; 4] = [192, 0, 2, 1];
+pub(super) const SECOND_NS: u64 = 1_000_000_000;
 
 /// A report on a flow that has just been asked for.
 pub(super) fn flow(key: FlowKey) -> Flow {
@@ -46,7 +46,7 @@ pub(super) fn flow(key: FlowKey) -> Flow {
     }
 }
 
-fn report(remote: [u8; 4], reason: ReportReason, at_seconds: u64, sent_bytes: u64) -> Flow {
+pub(super) fn report(remote: [u8; 4], reason: ReportReason, at_seconds: u64, sent_bytes: u64) -> Flow {
     let key = FlowKey { socket_cookie: 7, protocol: Protocol::Tcp, remote: (remote, 443).into() };
     let mut report = flow(key);
     report.reason = reason;
@@ -71,7 +71,7 @@ fn report(remote: [u8; 4], reason: ReportReason, at_seconds: u64, sent_bytes: u6
 
 /// A flow table as the kernel would hold it.
 #[derive(Default)]
-struct Entries(HashMap<FlowKey, Flow>);
+pub(super) struct Entries(HashMap<FlowKey, Flow>);
 
 impl FlowTable for Entries {
     fn read(&self, key: &FlowKey, at: BootTime) -> Option<Flow> {
@@ -86,7 +86,7 @@ impl FlowTable for Entries {
     }
 }
 
-struct OneOwner;
+pub(super) struct OneOwner;
 
 impl OwnerLookup for OneOwner {
     fn lookup(&self, address: IpAddr) -> Owner {
@@ -101,14 +101,14 @@ impl OwnerLookup for OneOwner {
     }
 }
 
-struct Bench {
-    pipeline: Pipeline,
-    table: Entries,
-    records: Vec<Arc<Record>>,
+pub(super) struct Bench {
+    pub(super) pipeline: Pipeline,
+    pub(super) table: Entries,
+    pub(super) records: Vec<Arc<Record>>,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let roots = Roots { machine_id: folder.path().join("machine-id"), ..Roots::default() };
         fs::write(&roots.machine_id, "0123456789abcdef0123456789abcdef\n").unwrap();
@@ -127,7 +127,7 @@ impl Bench {
         self.pipeline.handle(event, &mut self.table, &mut self.records);
     }
 
-    fn report(&mut self, flow: Flow) {
+    pub(super) fn report(&mut self, flow: Flow) {
         if flow.reason == ReportReason::Closed {
             self.table.0.remove(&flow.key);
         } else {
@@ -141,7 +141,7 @@ impl Bench {
     }
 
     /// What was written: the action and the payload bytes sent.
-    fn written(&self, dataset: Dataset) -> Vec<(EventAction, u64)> {
+    pub(super) fn written(&self, dataset: Dataset) -> Vec<(EventAction, u64)> {
         let bytes = |record: &Record| {
             record.egresswatch.flow.as_ref().and_then(|flow| flow.out.as_ref()).map_or(0, |out| out.payload_bytes)
         };

@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::Level;
 use crate::units::Duration;
 
-/// Options of lists and alerts.
+/// Where rules are looked for unless the configuration says otherwise. It need not exist.
+pub const DEFAULT_RULES: &str = "/etc/egresswatch/rules.d";
+
+/// Options of lists, rules and alerts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
@@ -18,6 +21,18 @@ pub struct Config {
     pub disable: Vec<String>,
     /// Your own list files, in the format of the embedded ones, which monitor/lists/README.md describes.
     pub files: Vec<PathBuf>,
+    /// Your own rules: files, and directories of `*.toml`; docs/rules.md describes them.
+    pub rules: Vec<PathBuf>,
+    /// Ids of rules to switch on, over what their files say.
+    pub enable_rules: Vec<String>,
+    /// Ids of rules to switch off, over what their files say.
+    pub disable_rules: Vec<String>,
+    /// Where the contacts that rules of the kind `first_contact` know are kept over restarts. Opened only if such a rule
+    /// is on.
+    pub baseline: PathBuf,
+    /// How long after the baseline's beginning new contacts are only learnt.
+    #[schemars(with = "String")]
+    pub learning: Duration,
     /// The least that a flow must have done to alert: "attempted", "established" or "sent".
     #[schemars(with = "String")]
     pub min_level: Level,
@@ -99,6 +114,11 @@ impl Default for Config {
             enable: Vec::new(),
             disable: Vec::new(),
             files: Vec::new(),
+            rules: vec![PathBuf::from(DEFAULT_RULES)],
+            enable_rules: Vec::new(),
+            disable_rules: Vec::new(),
+            baseline: PathBuf::from("/var/lib/egresswatch/baseline.redb"),
+            learning: Duration::from_secs(7 * 24 * 3_600),
             min_level: Level::Attempted,
             settle: Duration::from_secs(3),
             rollup: RollupSchedule::default(),

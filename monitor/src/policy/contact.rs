@@ -25,6 +25,30 @@ pub enum Level {
     Sent,
 }
 
+impl Level {
+    /// How far a flow got.
+    #[must_use]
+    pub const fn of(flow: &Flow) -> Self {
+        if flow.facts.sent || flow.counters.payload_out_bytes > 0 {
+            Self::Sent
+        } else if flow.facts.established {
+            Self::Established
+        } else {
+            Self::Attempted
+        }
+    }
+
+    /// The stable token.
+    #[must_use]
+    pub const fn as_token(self) -> &'static str {
+        match self {
+            Self::Attempted => "attempted",
+            Self::Established => "established",
+            Self::Sent => "sent",
+        }
+    }
+}
+
 /// Why a decision was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -214,13 +238,7 @@ impl<C> Observation<C> {
     #[must_use]
     pub fn new(flow: &Flow, contact: ContactKey, matches: Vec<Match>, context: C) -> Self {
         let facts = flow.facts;
-        let level = if facts.sent || flow.counters.payload_out_bytes > 0 {
-            Level::Sent
-        } else if facts.established {
-            Level::Established
-        } else {
-            Level::Attempted
-        };
+        let level = Level::of(flow);
         // A `connect` on a datagram socket sends nothing (the C library does it to choose among addresses), and what the
         // remote side began is no egress until it is answered. Without counters an attempt is all there is to tell.
         let has_handshake = matches!(flow.key.protocol, Protocol::Tcp | Protocol::Sctp);

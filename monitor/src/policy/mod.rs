@@ -5,6 +5,7 @@ mod contact;
 mod history;
 mod list;
 mod lists;
+pub mod rules;
 mod tracker;
 mod value;
 
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 pub use self::{
-    config::{Config, RollupSchedule, ScheduleError},
+    config::{Config, DEFAULT_RULES, RollupSchedule, ScheduleError},
     contact::{Actor, Cause, ContactKey, Decision, Increase, Level, Observation, OwnerKey, Totals},
     history::MAX_DESTINATIONS,
     list::{Entity, List, ListError},

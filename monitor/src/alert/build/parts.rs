@@ -11,7 +11,8 @@ use crate::{
             ExecutableQuality, FlowCaveat, FlowFact, FlowFields, FlowReport, Geo, Hash, Host, KeyFields, KeyKind,
             LinkFields, ListMatch, NameFields, Nat, Network, NetworkType, OperatingSystem, Orchestrator,
             OrchestratorResource, Organization, Outcome, OwnerFields, Package, Process, ProcessFields, ProxiedFields,
-            Record, Related, Relative, Rule, RuleCategory, Thread, Tls, TlsClient, Url, User,
+            Record, Related, Relative, Rule, RuleCategory, RuleMatch, Thread, Threat, ThreatIds, ThresholdFields, Tls,
+            TlsClient, Url, User,
         },
         text,
         time::Timestamp,
@@ -19,7 +20,10 @@ use crate::{
     event::{Flow, FlowFacts, Protocol, ReportReason},
     names::{Host as NamedHost, Named, Proxied, Source},
     ownership::Owner,
-    policy::{Match, MatchKey, Relation},
+    policy::{
+        Match, MatchKey, Relation,
+        rules::{Evidence, RuleHeader},
+    },
     process,
 };
 
@@ -421,10 +425,47 @@ fn describe_matches(record: &mut Record, matches: &[Match]) {
         id: entry.list.id.to_string(),
         name: entry.list.title.to_string(),
         category: if entry.list.legal_basis.is_some() { RuleCategory::Legal } else { RuleCategory::Topical },
-        description: entry.list.about.trim().to_owned(),
-        reference: entry.list.source.to_string(),
-        version: entry.list.as_of.to_string(),
+        description: Some(entry.list.about.trim().to_owned()),
+        reference: Some(entry.list.source.to_string()),
+        ruleset: None,
+        version: Some(entry.list.as_of.to_string()),
     });
+}
+
+/// Writes what is known of a rule that matched into `record`.
+pub(super) fn describe_rule(record: &mut Record, header: &RuleHeader, evidence: Option<&Evidence>, folded: u64) {
+    record.rule = Some(Rule {
+        id: header.id.to_string(),
+        name: header.title.to_string(),
+        category: RuleCategory::Rule,
+        description: header.description.as_deref().map(str::to_owned),
+        reference: header.references.first().cloned(),
+        ruleset: Some(header.file.to_string()),
+        version: None,
+    });
+    record.event.reason = Some(match evidence {
+        Some(evidence) => format!("rule {}: {}", header.id, evidence.text),
+        None => format!("rule {}", header.id),
+    });
+    let ids = |ids: Vec<String>| (!ids.is_empty()).then_some(ThreatIds { id: ids });
+    let tactic = ids(header.tactics().map(str::to_owned).collect());
+    let technique = ids(header.techniques().map(str::to_owned).collect());
+    record.threat =
+        (tactic.is_some() || technique.is_some()).then_some(Threat { framework: "MITRE ATT&CK", tactic, technique });
+    record.egresswatch.rules = vec![RuleMatch {
+        id: header.id.to_string(),
+        title: header.title.to_string(),
+        severity: header.severity,
+        tags: header.tags.clone(),
+        references: header.references.clone(),
+        threshold: evidence.map(|evidence| ThresholdFields {
+            kind: evidence.kind.to_owned(),
+            observed: evidence.observed,
+            limit: evidence.limit,
+            window: evidence.window_s,
+        }),
+        folded,
+    }];
 }
 
 /// What makes one match tell more than another: severity, then how close it is to what the list names, then whether

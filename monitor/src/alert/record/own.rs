@@ -30,6 +30,9 @@ pub struct Own {
     /// Every list entry that matched. Map it as `nested` to query one match's fields together.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub matches: Vec<ListMatch>,
+    /// Alert of a rule: the rule, and what it found.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<RuleMatch>,
     /// Who owns the remote address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<OwnerFields>,
@@ -105,6 +108,10 @@ pub enum Cause {
     NewMatch,
     /// Further traffic since the last alert, summed up.
     Rollup,
+    /// A rule matched.
+    RuleMatched,
+    /// Matches of a rule that were not told one by one, summed up.
+    RuleSummary,
 }
 
 impl From<policy::Cause> for Cause {
@@ -116,6 +123,45 @@ impl From<policy::Cause> for Cause {
             policy::Cause::Rollup => Self::Rollup,
         }
     }
+}
+
+/// A rule that matched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct RuleMatch {
+    /// Id of the rule.
+    pub id: String,
+    /// Title of the rule.
+    pub title: String,
+    /// Severity of the rule.
+    #[schemars(schema_with = "severity_schema")]
+    pub severity: Severity,
+    /// Tags of the rule.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// Where to read on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub references: Vec<String>,
+    /// What its threshold found; absent for a rule without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<ThresholdFields>,
+    /// Matches that were not told: of the same key since the last alert on it; in a `rule_summary` those that it stands for.
+    pub folded: u64,
+}
+
+/// What a threshold found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct ThresholdFields {
+    /// Kind of the threshold: `bytes_out`, `distinct_owners`, `distinct_destinations`, `first_contact`, `above_habit`,
+    /// `beacon`, `nameless`.
+    pub kind: String,
+    /// What was counted: bytes, owners, addresses; for `beacon` the median interval in ms.
+    pub observed: u64,
+    /// What it had to reach or exceed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+    /// Over how many seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window: Option<u64>,
 }
 
 /// One list entry that matched.

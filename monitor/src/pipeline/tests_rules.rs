@@ -1,0 +1,98 @@
+//! Rules in the pipeline: their alerts, what they take from lists, and a policy that is replaced.
+
+use super::{tests::*, *};
+use crate::alert::record::{Dataset, EventAction};
+
+const SENT: &str = "[[rule]]\nid = \"sent\"\ntitle = \"Something was sent\"\nseverity = \"high\"\n\
+                    tags = [\"T1041\", \"TA0010\"]\ncondition = 'flow.state == \"sent\" && process.name == \"agent\"'\n";
+
+fn rules(text: &str) -> Rules {
+    Rules::compile([("mine.toml", text)], &[], &[]).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+fn bench(text: &str) -> Bench {
+    let mut bench = Bench::new();
+    bench.pipeline = bench.pipeline.with_rules(rules(text), Baseline::default(), TimeZone::UTC);
+    bench
+}
+
+fn actions(bench: &Bench) -> Vec<EventAction> {
+    bench.written(Dataset::Alert).into_iter().map(|(action, _)| action).collect()
+}
+
+#[test]
+fn a_rule_alerts_on_a_flow_that_no_list_knows() {
+    let mut bench = bench(SENT);
+    bench.report(report(UNFLAGGED, ReportReason::Attempt, 1, 0));
+    assert_eq!(actions(&bench), []);
+    bench.report(report(UNFLAGGED, ReportReason::FirstPayload, 2, 517));
+    bench.report(report(UNFLAGGED, ReportReason::Closed, 3, 600));
+    assert_eq!(actions(&bench), [EventAction::RuleMatched]);
+    let record = bench.records.iter().find(|record| record.event.dataset == Dataset::Alert).unwrap();
+    let mut line = Vec::new();
+    crate::alert::human::HumanFormat::plain().write(record, &mut line);
+    let json = serde_json::to_value(&**record).unwrap();
+    insta::assert_snapshot!(format!(
+        "{}{}\n{}\n{}\n{}\n{}",
+        String::from_utf8(line).unwrap(),
+        record.message,
+        json["rule"],
+        json["threat"],
+        json["event"]["reason"],
+        json["egresswatch"]["rules"],
+    ));
+    assert_eq!(bench.pipeline.totals().alerts, 1);
+}
+
+#[test]
+fn a_flow_on_a_list_alerts_by_both() {
+    let mut bench = bench(SENT);
+    bench.report(report(FLAGGED, ReportReason::FirstPayload, 2, 517));
+    assert_eq!(actions(&bench), [EventAction::RuleMatched, EventAction::FirstContact]);
+}
+
+#[test]
+fn lists_are_suppressed_and_ignored_as_rules_are() {
+    for (text, expected) in [
+        ("[[suppress]]\nasn = 9808\n", 0),
+        ("[[suppress]]\nasn = 9808\nlist = \"another\"\n", 1),
+        ("[[suppress]]\nasn = 64500\n", 1),
+        ("[[rule]]\nid = \"i\"\ntitle = \"I\"\naction = \"ignore\"\ncondition = 'destination.asn == 9808'\n", 0),
+        ("[[maintenance]]\nfrom = 00:00:00\nto = 23:59:00\n", 0),
+    ] {
+        let mut bench = bench(text);
+        bench.report(report(FLAGGED, ReportReason::FirstPayload, 2, 517));
+        assert_eq!(actions(&bench).len(), expected, "{text}");
+        let stats = bench.pipeline.rule_stats();
+        assert_eq!(stats.suppressed + stats.ignored + stats.maintained, u64::from(expected == 0), "{text}");
+        assert_eq!(bench.pipeline.totals().alerts, expected as u64, "{text}");
+    }
+}
+
+#[test]
+fn what_maintenance_held_back_is_told_at_the_end() {
+    let mut bench = bench("[[maintenance]]\nfrom = 00:00:00\nto = 23:59:00\n");
+    bench.report(report(FLAGGED, ReportReason::FirstPayload, 2, 517));
+    bench.pipeline.finish(BootTime(5 * SECOND_NS), &mut bench.table, &mut bench.records);
+    assert_eq!(actions(&bench), [EventAction::RuleSummary]);
+}
+
+fn replace(bench: &mut Bench, text: &str, outputs: &mut Vec<Arc<Record>>) {
+    let lists = Lists::embedded().unwrap();
+    let policy = policy::Config::default();
+    bench.pipeline.replace_policy(lists, rules(text), Box::new(OneOwner), &policy, Config::default(), outputs);
+}
+
+#[test]
+fn another_policy_judges_the_open_flows_anew() {
+    let mut bench = bench("");
+    bench.report(report(UNFLAGGED, ReportReason::FirstPayload, 2, 517));
+    assert_eq!(actions(&bench), []);
+    let mut outputs = Vec::new();
+    replace(&mut bench, SENT, &mut outputs);
+    bench.records.append(&mut outputs);
+    assert_eq!(actions(&bench), [EventAction::RuleMatched]);
+    // The same again tells nothing twice.
+    replace(&mut bench, SENT, &mut outputs);
+    assert_eq!(outputs.len(), 0);
+}

@@ -1,0 +1,267 @@
+//! What rules and thresholds catch, and what they do not, over recorded flows.
+
+use jiff::{Timestamp, tz::TimeZone};
+use serde_json::{Value, json};
+
+use super::{super::*, *};
+
+/// 2026-11-26 12:00:00 UTC, a Thursday.
+const NOON: i64 = 1_795_694_400;
+
+/// A flow of `/usr/bin/tool` that sent `bytes`: its number, when it began, and when it was reported, in seconds.
+fn flow(number: u64, began_s: i64, at_s: i64, bytes: u64) -> Value {
+    let time = |second: i64| Timestamp::from_second(NOON + second).unwrap().to_string();
+    json!({
+        "@timestamp": time(at_s),
+        "event": { "id": format!("r{number}-{at_s}"), "dataset": "egresswatch.flow", "start": time(began_s) },
+        "process": { "name": "tool", "executable": "/usr/bin/tool" },
+        "network": { "transport": "tcp", "direction": "egress" },
+        "destination": { "ip": "93.184.216.34", "port": 443 },
+        "egresswatch": {
+            "flow": {
+                "id": format!("{number:x}.1.tcp.93.184.216.34:443"),
+                "facts": if bytes > 0 { json!(["attempted", "sent"]) } else { json!(["attempted"]) },
+                "out": { "payload_bytes": bytes }, "in": { "payload_bytes": 1 },
+            },
+            "owner": { "asn": 64500 },
+        },
+    })
+}
+
+fn with(mut record: Value, path: &str, value: Value) -> Value {
+    *record.pointer_mut(path).unwrap() = value;
+    record
+}
+
+fn to(record: Value, ip: &str, asn: u32) -> Value {
+    with(with(record, "/destination/ip", json!(ip)), "/egresswatch/owner/asn", json!(asn))
+}
+
+fn replay(rule: &str) -> Replay {
+    let text = format!("[[rule]]\nid = \"r\"\ntitle = \"R\"\ncondition = \"true\"\n{rule}\n");
+    let rules = Rules::compile([("r.toml", text.as_str())], &[], &[]).unwrap_or_else(|errors| panic!("{errors}"));
+    Replay::new(rules, TimeZone::UTC)
+}
+
+fn told(replay: &mut Replay, record: &Value) -> Vec<RuleDecision<String>> {
+    match replay.take_in(record) {
+        Replayed::Flow { decisions, .. } => decisions,
+        Replayed::Skipped => panic!("no flow: {record}"),
+    }
+}
+
+/// How many alerts each record gives.
+fn counts(rule: &str, records: &[Value]) -> Vec<usize> {
+    let mut replay = replay(rule);
+    records.iter().map(|record| told(&mut replay, record).len()).collect()
+}
+
+#[test]
+fn bytes_add_up_over_flows_within_the_window_and_leave_it() {
+    let rule = "threshold = { kind = \"bytes_out\", window = \"1h\", bytes = \"1000B\" }\nrepeat = \"1s\"";
+    let hour = 3_600;
+    // 600 and 600 within an hour; a flow that is reported again counts what it added.
+    assert_eq!(counts(rule, &[flow(1, 0, 0, 600), flow(2, 60, 60, 600)]), [0, 1]);
+    assert_eq!(counts(rule, &[flow(1, 0, 0, 600), flow(1, 0, 60, 900), flow(1, 0, 90, 1_000)]), [0, 0, 0]);
+    assert_eq!(counts(rule, &[flow(1, 0, 0, 600), flow(1, 0, 60, 1_001)]), [0, 1]);
+    // Further apart than the window.
+    assert_eq!(counts(rule, &[flow(1, 0, 0, 600), flow(2, hour, hour, 600)]), [0, 0]);
+    // To another owner, and by another executable.
+    assert_eq!(counts(rule, &[flow(1, 0, 0, 600), to(flow(2, 1, 1, 600), "93.184.216.34", 64501)]), [0, 0]);
+    let other = with(flow(2, 1, 1, 600), "/process/executable", json!("/usr/bin/other"));
+    assert_eq!(counts(rule, &[flow(1, 0, 0, 600), other.clone()]), [0, 0]);
+    let by_owner = rule.replace("1000B\"", "1000B\", per = \"owner\"");
+    assert_eq!(counts(&by_owner, &[flow(1, 0, 0, 600), other]), [0, 1]);
+}
+
+#[test]
+fn distinct_owners_and_addresses_are_counted_once_within_the_window() {
+    let owners = "threshold = { kind = \"distinct_owners\", window = \"10m\", count = 3 }\nrepeat = \"1s\"";
+    let ip = |last: u8| format!("93.184.216.{last}");
+    let visit = |number: u64, at: i64, last: u8, asn: u32| to(flow(number, at, at, 1), &ip(last), asn);
+    assert_eq!(counts(owners, &[visit(1, 0, 1, 1), visit(2, 1, 2, 2), visit(3, 2, 3, 3)]), [0, 0, 1]);
+    assert_eq!(counts(owners, &[visit(1, 0, 1, 1), visit(2, 1, 2, 1), visit(3, 2, 3, 2), visit(4, 3, 4, 2)]), [0; 4]);
+    assert_eq!(counts(owners, &[visit(1, 0, 1, 1), visit(2, 1, 2, 2), visit(3, 601, 3, 3)]), [0, 0, 0]);
+    let addresses = owners.replace("distinct_owners", "distinct_destinations");
+    assert_eq!(counts(&addresses, &[visit(1, 0, 1, 1), visit(2, 1, 2, 1), visit(3, 2, 3, 1)]), [0, 0, 1]);
+    assert_eq!(counts(&addresses, &[visit(1, 0, 1, 1), visit(2, 1, 1, 1), visit(3, 2, 1, 1)]), [0, 0, 0]);
+}
+
+#[test]
+fn a_first_contact_is_told_once_and_not_while_learning() {
+    let rule = "threshold = { kind = \"first_contact\" }\nrepeat = \"1s\"";
+    let day = 86_400;
+    let visits = [flow(1, 0, 0, 1), flow(2, day, day, 1), to(flow(3, day, day, 1), "93.184.216.34", 64501)];
+    assert_eq!(counts(rule, &visits), [1, 0, 1]);
+
+    let text = format!("[[rule]]\nid = \"r\"\ntitle = \"R\"\ncondition = \"true\"\n{rule}\n");
+    let rules = Rules::compile([("r.toml", text.as_str())], &[], &[]).unwrap();
+    let known: Arc<str> = "r\t/usr/bin/tool\tAS64500".into();
+    let noon = Timestamp::from_second(NOON).unwrap();
+    let mut learnt = Baseline::new([known], noon);
+    assert!(!learnt.is_first("r\t/usr/bin/tool\tAS64500".into(), noon));
+    assert!(learnt.is_first("r\t/usr/bin/tool\tAS64501".into(), noon));
+    assert_eq!(learnt.take_fresh().len(), 1);
+    let mut learning = Baseline::new([], Timestamp::MAX);
+    assert!(!learning.is_first("r\t/usr/bin/tool\tAS64500".into(), noon));
+    assert_eq!(learning.take_fresh(), [Arc::from("r\t/usr/bin/tool\tAS64500")]);
+    assert!(rules.needs_baseline());
+}
+
+#[test]
+fn an_upload_far_above_the_habit_is_found_and_a_usual_one_is_not() {
+    let rule =
+        "threshold = { kind = \"above_habit\", period = \"1h\", min_bytes = \"2000B\", periods = 8 }\nrepeat = \"1s\"";
+    let hour = 3_600;
+    // Between 1,000 and 1,070 bytes in each of eight hours: m = 1,040, MAD = 20; the limit is 1,040 + 6 × 104 = 1,664, but
+    // at least 2,000.
+    let mut usual: Vec<Value> =
+        (0..8_i64).map(|n| flow(n.cast_unsigned(), n * hour, n * hour, 1_000 + 10 * n.cast_unsigned())).collect();
+    let ninth = |bytes| flow(9, 8 * hour, 8 * hour, bytes);
+    let of_ninth = |bytes| {
+        let mut records = usual.clone();
+        records.push(ninth(bytes));
+        counts(rule, &records)
+    };
+    assert_eq!(of_ninth(1_900).last(), Some(&0));
+    assert_eq!(of_ninth(2_000).last(), Some(&0));
+    assert_eq!(of_ninth(2_001).last(), Some(&1));
+    // Seven periods are no habit.
+    usual.pop();
+    let mut short = usual.clone();
+    short.push(ninth(1_000_000));
+    assert_eq!(counts(rule, &short).iter().sum::<usize>(), 0);
+    // A program that sends 1,000 and 100,000 in turn has the habit to send much.
+    let mut uneven: Vec<Value> = (0..8_i64)
+        .map(|n| flow(n.cast_unsigned(), n * hour, n * hour, if n % 2 == 0 { 1_000 } else { 100_000 }))
+        .collect();
+    uneven.push(ninth(150_000));
+    assert_eq!(counts(rule, &uneven).iter().sum::<usize>(), 0);
+}
+
+#[test]
+fn regular_contacts_are_found_and_irregular_ones_are_not() {
+    let rule = "threshold = { kind = \"beacon\", contacts = 8, max_spread_percent = 10, min_interval = \"10s\" }\nrepeat = \"1s\"";
+    let at = |times: &[i64]| times.iter().enumerate().map(|(n, at)| flow(n as u64, *at, *at, 1)).collect::<Vec<_>>();
+    // Each minute, a second or two early or late.
+    assert_eq!(counts(rule, &at(&[0, 61, 119, 180, 242, 300, 359, 420])), [0, 0, 0, 0, 0, 0, 0, 1]);
+    // A person at a browser.
+    assert_eq!(counts(rule, &at(&[0, 12, 90, 95, 300, 340, 700, 720])), [0; 8]);
+    // Regular, but a burst.
+    assert_eq!(counts(rule, &at(&[0, 2, 4, 6, 8, 10, 12, 14])), [0; 8]);
+    // One flow that is reported again and again.
+    let long: Vec<Value> = (0..8).map(|n| flow(1, 0, n * 60, 1)).collect();
+    assert_eq!(counts(rule, &long), [0; 8]);
+    // The same minute, but to eight addresses.
+    let spread: Vec<Value> = (0..8_u64)
+        .map(|n| to(flow(n, n.cast_signed() * 60, n.cast_signed() * 60, 1), &format!("93.184.216.{n}"), 1))
+        .collect();
+    assert_eq!(counts(rule, &spread), [0; 8]);
+}
+
+#[test]
+fn a_flow_without_a_name_is_told_once_names_had_their_chance() {
+    let rule = "threshold = { kind = \"nameless\", after = \"5s\" }";
+    assert_eq!(counts(rule, &[flow(1, 0, 0, 100), flow(1, 0, 4, 200), flow(1, 0, 5, 300)]), [0, 0, 1]);
+    let named = |record: Value| {
+        let mut record = record;
+        record["egresswatch"]["names"] = json!([{ "name": "example.com", "source": "dns", "decisive": true }]);
+        record
+    };
+    assert_eq!(counts(rule, &[flow(1, 0, 0, 100), named(flow(1, 0, 9, 300))]), [0, 0]);
+    assert_eq!(counts(rule, &[to(flow(1, 0, 9, 100), "10.0.0.1", 1)]), [0]);
+    assert_eq!(counts(rule, &[flow(1, 0, 9, 0)]), [0]);
+    let closed = with(flow(1, 0, 1, 100), "/egresswatch/flow/facts", json!(["sent", "closed"]));
+    assert_eq!(counts(rule, &[closed]), [1]);
+}
+
+#[test]
+fn what_is_folded_is_told_in_the_next_alert_or_in_a_sum() {
+    let mut replay = replay("repeat = \"10m\"");
+    assert_eq!(told(&mut replay, &flow(1, 0, 0, 1)).len(), 1);
+    // The same flow counts once, however often it is reported.
+    assert_eq!(told(&mut replay, &flow(1, 0, 1, 2)).len(), 0);
+    assert_eq!(told(&mut replay, &flow(2, 2, 2, 1)).len(), 0);
+    assert_eq!(told(&mut replay, &flow(3, 3, 3, 1)).len(), 0);
+    // At ten minutes the time to fold is over: the sum, then the new alert.
+    let after = told(&mut replay, &flow(4, 601, 601, 1));
+    assert_eq!(
+        after.iter().map(|one| (one.cause, one.folded)).collect::<Vec<_>>(),
+        [(RuleCause::Folded, 2), (RuleCause::Matched, 0)]
+    );
+    assert_eq!(told(&mut replay, &flow(5, 602, 602, 1)).len(), 0);
+    let rest = replay.finish();
+    assert_eq!(rest.iter().map(|one| (one.cause, one.folded)).collect::<Vec<_>>(), [(RuleCause::Folded, 1)]);
+}
+
+#[test]
+fn a_limit_of_the_hour_holds_back_and_says_how_many() {
+    let mut replay = replay("max_alerts_per_hour = 2");
+    let owner = |n: u32| to(flow(u64::from(n), i64::from(n), i64::from(n), 1), "93.184.216.34", 64500 + n);
+    let alerts: usize = (0..7).map(|n| told(&mut replay, &owner(n)).len()).sum();
+    assert_eq!(alerts, 2);
+    let later = told(&mut replay, &with(owner(9), "/@timestamp", json!("2026-11-26T13:00:01Z")));
+    let folded: Vec<_> = later.iter().map(|one| (one.cause, one.folded)).collect();
+    assert_eq!(folded, [(RuleCause::Folded, 5), (RuleCause::Matched, 0)]);
+}
+
+#[test]
+fn what_is_known_to_be_good_is_not_told_until_it_expires() {
+    for (suppress, expected) in [
+        ("executable = \"/usr/bin/tool\"", 0),
+        ("executable = \"/usr/bin/other\"", 1),
+        ("executable = \"/usr/bin/tool\"\nasn = 64500", 0),
+        ("executable = \"/usr/bin/tool\"\nasn = 64501", 1),
+        ("rule = \"r\"", 0),
+        ("list = \"some-list\"", 1),
+        // Unknown fits nothing.
+        ("unit = \"tool.service\"", 1),
+        ("asn = 64500\nexpires = 2026-11-26", 0),
+        ("asn = 64500\nexpires = 2026-11-25", 1),
+    ] {
+        assert_eq!(counts(&format!("[[suppress]]\n{suppress}"), &[flow(1, 0, 0, 1)]), [expected], "{suppress}");
+    }
+}
+
+#[test]
+fn maintenance_counts_and_tells_when_it_is_over() {
+    let window = "[[maintenance]]\ndays = [\"thursday\"]\nfrom = 11:30:00\nto = 12:30:00";
+    let mut held = replay(window);
+    assert_eq!(told(&mut held, &flow(1, 0, 0, 1)).len(), 0);
+    assert_eq!(told(&mut held, &flow(2, 900, 900, 1)).len(), 0);
+    let after = told(&mut held, &flow(3, 1_900, 1_900, 1));
+    let folded: Vec<_> = after.iter().map(|one| (one.cause, one.folded)).collect();
+    assert_eq!(folded, [(RuleCause::Folded, 2), (RuleCause::Matched, 0)]);
+    // Another day, another rule, over midnight.
+    assert_eq!(counts(&window.replace("thursday", "friday"), &[flow(1, 0, 0, 1)]), [1]);
+    assert_eq!(counts(&format!("{window}\nrules = [\"x\"]"), &[flow(1, 0, 0, 1)]), [1]);
+    let night = "[[maintenance]]\ndays = [\"wednesday\"]\nfrom = 22:00:00\nto = 12:30:00";
+    assert_eq!(counts(night, &[flow(1, 0, 0, 1)]), [0]);
+}
+
+#[test]
+fn a_rule_that_ignores_takes_the_flow_from_the_others() {
+    let text = "[[rule]]\nid = \"i\"\ntitle = \"I\"\naction = \"ignore\"\ncondition = \"destination.port == 443\"\n\
+                [[rule]]\nid = \"r\"\ntitle = \"R\"\ncondition = \"true\"\n";
+    let rules = Rules::compile([("r.toml", text)], &[], &[]).unwrap();
+    let mut replay = Replay::new(rules, TimeZone::UTC);
+    assert_eq!(replay.take_in(&flow(1, 0, 0, 1)), Replayed::Flow { is_ignored: true, decisions: Vec::new() });
+    assert_eq!(told(&mut replay, &with(flow(2, 0, 0, 1), "/destination/port", json!(80))).len(), 1);
+}
+
+#[test]
+fn what_was_counted_survives_another_policy() {
+    let rule = |bytes: u64| {
+        let text = format!(
+            "[[rule]]\nid = \"r\"\ntitle = \"R\"\ncondition = \"true\"\n\
+             threshold = {{ kind = \"bytes_out\", window = \"1h\", bytes = \"{bytes}B\" }}\n"
+        );
+        Rules::compile([("r.toml", text.as_str())], &[], &[]).unwrap()
+    };
+    for (bytes, expected) in [(1_000, 1), (1_001, 0)] {
+        let mut replay = Replay::new(rule(1_000), TimeZone::UTC);
+        assert_eq!(told(&mut replay, &flow(1, 0, 0, 600)).len(), 0);
+        replay.set_rules(rule(bytes));
+        assert_eq!(told(&mut replay, &flow(2, 1, 1, 600)).len(), expected, "{bytes}");
+    }
+}

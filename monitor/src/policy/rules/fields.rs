@@ -1,0 +1,153 @@
+//! What a condition can ask for: one table for the checker, the evaluation and the documentation.
+
+use std::fmt;
+
+/// The type of a value in a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Type {
+    Bool,
+    Int,
+    Text,
+    Address,
+    Texts,
+    Parents,
+    Names,
+    Labels,
+    /// An element of [`Type::Parents`].
+    Parent,
+    /// An element of [`Type::Names`].
+    Name,
+}
+
+impl Type {
+    /// What a list holds.
+    pub(super) const fn element(self) -> Option<Self> {
+        match self {
+            Self::Texts => Some(Self::Text),
+            Self::Parents => Some(Self::Parent),
+            Self::Names => Some(Self::Name),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Type {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Bool => "bool",
+            Self::Int => "int",
+            Self::Text => "string",
+            Self::Address => "address",
+            Self::Texts => "list of strings",
+            Self::Parents => "list of {name, executable}",
+            Self::Names => "list of {name, source}",
+            Self::Labels => "map of strings",
+            Self::Parent => "{name, executable}",
+            Self::Name => "{name, source}",
+        })
+    }
+}
+
+/// What may stand beside a field in a comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Values {
+    Any,
+    /// One of these words.
+    Words(&'static [&'static str]),
+    /// Two upper-case letters by ISO 3166-1.
+    Country,
+    /// 64 lower-case hexadecimal digits.
+    Digest,
+}
+
+macro_rules! fields {
+    ($($variant:ident $path:literal $kind:ident $values:expr, $about:literal;)*) => {
+        /// A field of a flow.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub(super) enum Field { $($variant),* }
+
+        /// Every field.
+        pub(super) const FIELDS: &[Row] = &[
+            $(Row { field: Field::$variant, path: $path, kind: Type::$kind, values: $values, about: $about }),*
+        ];
+    };
+}
+
+/// A row of the table of fields.
+pub(super) struct Row {
+    pub(super) field: Field,
+    /// How it is written.
+    pub(super) path: &'static str,
+    pub(super) kind: Type,
+    pub(super) values: Values,
+    /// What it says, for the documentation.
+    pub(super) about: &'static str,
+}
+
+/// Days as `time.weekday` and maintenance windows name them, from Monday on.
+pub(super) const WEEKDAYS: [&str; 7] = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
+
+fields! {
+    Executable "process.executable" Text Values::Any, "Path of the executable in the process's mount namespace; `/memfd:…` for a file that never had one.";
+    ProcessName "process.name" Text Values::Any, "File name of the executable, or the task name where the executable is not known.";
+    Sha256 "process.sha256" Text Values::Digest, "SHA-256 of the file that ran, in lower-case digits. Unknown until it is read, a moment after the first packet.";
+    Package "process.package" Text Values::Any, "Package that lists the executable's path. Unknown until it is read.";
+    Unlinked "process.unlinked" Bool Values::Any, "The executable was deleted, or never had a name.";
+    Arguments "process.arguments" Texts Values::Any, "Arguments; the first is the name that the program was called by.";
+    User "process.user" Text Values::Any, "Name of the real user, or its number where the host knows no name.";
+    EffectiveUser "process.effective_user" Text Values::Any, "The effective user; the real one where they are the same.";
+    Parents "process.parents" Parents Values::Any, "Parent first, then its parent and so on, at most 16. Each has `name` and `executable`.";
+    Unit "process.unit" Text Values::Any, "systemd unit.";
+    ContainerId "process.container.id" Text Values::Any, "Full id of the container.";
+    ContainerRuntime "process.container.runtime" Text Values::Any, "What made the container: `docker`, `containerd`, `cri-o`, `podman`, …";
+    ContainerName "process.container.name" Text Values::Any, "Name of the container. Not known to this version: always unknown.";
+    ContainerImage "process.container.image" Text Values::Any, "Image of the container. Not known to this version: always unknown.";
+    Pod "process.pod" Text Values::Any, "Kubernetes pod: its uid.";
+    Namespace "process.namespace" Text Values::Any, "Kubernetes namespace. Not known to this version: always unknown.";
+    Labels "process.labels" Labels Values::Any, "Labels of the pod or container, as `process.labels[\"app\"]`. Not known to this version: always unknown.";
+    DestinationIp "destination.ip" Address Values::Any, "Remote address; behind a proxy the address that the proxy was asked for, where it is one. Compare it with a literal, or use `in_cidr`.";
+    DestinationPort "destination.port" Int Values::Any, "Remote port; behind a proxy the port that the proxy was asked for.";
+    Asn "destination.asn" Int Values::Any, "Number of the autonomous system that originates the address.";
+    Organisation "destination.organisation" Text Values::Any, "Organisation that holds the autonomous system.";
+    AsCountry "destination.as_country" Text Values::Country, "Country of the autonomous system, such as `\"DE\"`.";
+    RegisteredCountry "destination.registered_country" Text Values::Country, "Country in which the address range is registered.";
+    Countries "destination.countries" Texts Values::Country, "The countries that are known, each once.";
+    Names "destination.names" Names Values::Any, "What the remote side was called, best first, as far as it is near enough to decide on. Each has `name` and `source` (`tls_sni`, `dns`, …). Empty where no name was seen.";
+    State "flow.state" Text Values::Words(&["attempted", "established", "sent"]), "How far the flow got: `attempted`, `established` or `sent`.";
+    BytesOut "flow.bytes_out" Int Values::Any, "Payload bytes sent so far. Unknown where nothing was counted.";
+    BytesIn "flow.bytes_in" Int Values::Any, "Payload bytes received so far. Unknown where nothing was counted.";
+    Age "flow.age" Int Values::Any, "Whole seconds since the flow's first sight.";
+    Protocol "flow.protocol" Text Values::Any, "`tcp`, `udp`, `icmp`, `sctp`, …";
+    Direction "flow.direction" Text Values::Words(&["egress", "ingress"]), "`egress` for a flow that this host opened, `ingress` for one that the remote side opened.";
+    Lists "lists" Texts Values::Any, "Ids of the enabled lists that the flow hits.";
+    Hour "time.hour" Int Values::Any, "Hour of the report in UTC, from 0 to 23.";
+    Weekday "time.weekday" Text Values::Words(&WEEKDAYS), "Day of the report in UTC: `monday` to `sunday`.";
+    LocalHour "time.local_hour" Int Values::Any, "The same hour in this host's time zone.";
+    LocalWeekday "time.local_weekday" Text Values::Words(&WEEKDAYS), "The same day in this host's time zone.";
+}
+
+/// The field that is written so.
+pub(super) fn find(path: &str) -> Option<&'static Row> {
+    FIELDS.iter().find(|row| row.path == path)
+}
+
+/// Whether some field lies below `path`.
+pub(super) fn is_group(path: &str) -> bool {
+    FIELDS.iter().any(|row| row.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
+}
+
+/// The field whose path is most like `path`.
+pub(super) fn nearest(path: &str) -> Option<&'static str> {
+    let likeness = |row: &'static Row| {
+        // `asn` alone means the field that ends so.
+        let tail = row.path.rsplit('.').next().unwrap_or(row.path);
+        strsim::jaro_winkler(path, row.path)
+            .max(strsim::jaro_winkler(path.rsplit('.').next().unwrap_or(path), tail) - 0.02)
+    };
+    FIELDS
+        .iter()
+        .map(|row| (likeness(row), row.path))
+        .filter(|(likeness, _)| *likeness > 0.8)
+        .max_by(|left, right| left.0.total_cmp(&right.0))
+        .map(|(_, path)| path)
+}

@@ -1,0 +1,329 @@
+use std::{borrow::Cow, fs, path::Path};
+
+use super::{
+    expression::{NameFact, Place, Relative, Scene, Truth},
+    facts::Facts,
+    *,
+};
+use crate::{ownership, policy::Level};
+
+fn facts() -> Facts<'static> {
+    Facts {
+        executable: Some("/usr/bin/curl".into()),
+        process_name: Some("curl".into()),
+        arguments: Some(vec!["curl".into(), "-k".into()]),
+        user: Some("ada".into()),
+        effective_user: Some("root".into()),
+        parents: Some(vec![
+            Relative { name: "sh".into(), executable: Some("/bin/sh".into()) },
+            Relative { name: "sshd".into(), executable: None },
+        ]),
+        place: Some(Place::At([93, 184, 216, 34].into())),
+        port: Some(443),
+        asn: Some(64500),
+        as_country: Some("DE".into()),
+        registered_country: Some("US".into()),
+        names: vec![NameFact { name: "cdn.Example.com".into(), source: "tls_sni".into() }],
+        lists: vec!["my-list".into()],
+        protocol: "tcp".into(),
+        level: Level::Sent,
+        bytes_out: Some(5_000),
+        bytes_in: Some(70),
+        age_s: 12,
+        // A Thursday.
+        wall: "2026-11-26T23:30:00Z".parse().unwrap(),
+        zone: Some(jiff::tz::TimeZone::fixed(jiff::tz::offset(2))),
+        ..Facts::default()
+    }
+}
+
+fn truth(condition: &str, facts: &Facts<'_>) -> Truth {
+    let node = compile::compile(condition).unwrap_or_else(|mistakes| panic!("{condition}: {mistakes:#?}"));
+    node.truth(&Scene::new(facts))
+}
+
+#[test]
+fn conditions_ask_for_facts() {
+    for condition in [
+        "process.executable == '/usr/bin/curl'",
+        "process.executable.startsWith('/usr/') && process.executable.endsWith('curl')",
+        "process.name.matches('^cu.l$') || false",
+        "'-k' in process.arguments",
+        "process.arguments.exists(a, a == '-k')",
+        "process.user != process.effective_user",
+        "process.parents.exists(p, p.name == 'sshd')",
+        "process.parents.exists(p, p.executable == '/bin/sh')",
+        "process.parents.all(p, p.name != 'cron')",
+        "size(process.parents) == 2",
+        "destination.ip == '93.184.216.34'",
+        "destination.ip in ['93.184.216.34', '2001:db8::1']",
+        "in_cidr(destination.ip, '93.184.0.0/16')",
+        "cidr('93.184.0.0/16').contains(destination.ip)",
+        "!in_cidr(destination.ip, ['10.0.0.0/8', '192.168.0.0/16'])",
+        "is_public(destination.ip)",
+        "destination.port in [80, 443]",
+        "destination.asn == 64500 && destination.port > 400 + 2 * 20",
+        "'US' in destination.countries && destination.as_country == 'DE'",
+        "destination.names.exists(n, domain_matches(n.name, 'example.com') && n.source == 'tls_sni')",
+        "destination.names.exists(n, n.name.lowerAscii().contains('example'))",
+        "!destination.names.exists(n, domain_matches(n.name, 'ample.com'))",
+        "flow.state == 'sent' && flow.bytes_out >= 5000 && flow.age < 13",
+        "flow.protocol == 'tcp' && flow.direction == 'egress'",
+        "'my-list' in lists",
+        "time.hour == 23 && time.weekday == 'thursday'",
+        "time.local_hour == 1 && time.local_weekday == 'friday'",
+        "has(process.executable) && !has(process.unit)",
+        "process.parents.exists(p, process.arguments.exists(a, a == '-k') && p.name == 'sh')",
+        "flow.bytes_out > 10 ? process.name == 'curl' : false",
+    ] {
+        assert_eq!(truth(condition, &facts()), Truth::TRUE, "{condition}");
+    }
+}
+
+#[test]
+fn unknown_facts_never_match_however_they_are_asked() {
+    for (condition, expected) in [
+        ("process.unit == 'a.service'", Truth::UNKNOWN),
+        ("process.unit != 'a.service'", Truth::UNKNOWN),
+        ("!(process.unit == 'a.service')", Truth::UNKNOWN),
+        ("process.unit.startsWith('a')", Truth::UNKNOWN),
+        ("!process.unit.startsWith('a')", Truth::UNKNOWN),
+        ("process.unit in ['a', 'b']", Truth::UNKNOWN),
+        ("process.unit == 'a' || process.name == 'curl'", Truth::TRUE),
+        ("process.unit == 'a' && process.name == 'wget'", Truth::FALSE),
+        ("process.unit == 'a' && process.name == 'curl'", Truth::UNKNOWN),
+        ("has(process.unit)", Truth::FALSE),
+        ("!has(process.unit) || process.unit == 'a'", Truth::TRUE),
+        ("process.labels['app'] == 'x'", Truth::UNKNOWN),
+        ("flow.bytes_out / 0 == 1", Truth::UNKNOWN),
+        ("flow.bytes_out * 9223372036854775807 > 0", Truth::UNKNOWN),
+        ("process.parents.exists(p, p.executable == '/sbin/init')", Truth::UNKNOWN),
+        ("process.parents.exists(p, p.executable == '/bin/sh')", Truth::TRUE),
+    ] {
+        assert_eq!(truth(condition, &facts()), expected, "{condition}");
+    }
+}
+
+/// Where everything is known, a condition means what it means to the crate's own interpreter.
+#[test]
+fn known_facts_give_what_the_crate_gives() {
+    use cel::{Context, Program};
+    use serde_json::json;
+
+    for condition in [
+        "process.name == 'curl'",
+        "process.name != 'curl' || flow.bytes_out > 4999",
+        "!(process.name == 'wget') && flow.age % 5 == 2",
+        "process.name.startsWith('cu') ? flow.age == 12 : flow.age == 13",
+        "destination.port in [80, 443]",
+        "'-k' in process.arguments",
+        "process.arguments.exists(a, a.contains('k'))",
+        "process.arguments.all(a, a.contains('k'))",
+        "process.parents.exists(p, p.name == 'sshd') && !process.parents.all(p, p.name == 'sshd')",
+        "process.parents.exists(p, process.arguments.exists(a, a == p.name))",
+        "size(process.arguments) == 2 && size(process.name) == 4",
+        "process.name.matches('u.l')",
+        "destination.names.exists(n, n.source == 'tls_sni' && n.name.endsWith('.com'))",
+        "flow.bytes_out - flow.bytes_in * 2 > 4000 && flow.age / 5 == 2",
+        "process.name < 'd' && -flow.age < 0",
+    ] {
+        let mut context = Context::default();
+        let process = json!({
+            "name": "curl", "arguments": ["curl", "-k"], "parents": [{ "name": "sh" }, { "name": "sshd" }],
+        });
+        let destination = json!({ "port": 443, "names": [{ "name": "cdn.Example.com", "source": "tls_sni" }] });
+        let flow = json!({ "bytes_out": 5_000, "bytes_in": 70, "age": 12 });
+        for (name, value) in [("process", process), ("destination", destination), ("flow", flow)] {
+            context.add_variable(name, signed(value)).unwrap();
+        }
+        let theirs = Program::compile(condition).unwrap().execute(&context).unwrap();
+        let ours = truth(condition, &facts());
+        assert_eq!(cel::Value::Bool(ours == Truth::TRUE), theirs, "{condition}");
+    }
+}
+
+/// JSON numbers as the crate's signed integers.
+fn signed(value: serde_json::Value) -> cel::Value {
+    use serde_json::Value as Json;
+    match value {
+        Json::Number(number) => cel::Value::Int(number.as_i64().unwrap()),
+        Json::String(text) => text.into(),
+        Json::Array(items) => cel::Value::List(Arc::new(items.into_iter().map(signed).collect())),
+        Json::Object(fields) => {
+            let fields: std::collections::HashMap<String, cel::Value> =
+                fields.into_iter().map(|(key, value)| (key, signed(value))).collect();
+            cel::Value::Map(fields.into())
+        }
+        Json::Bool(truth) => truth.into(),
+        Json::Null => cel::Value::Null,
+    }
+}
+
+#[test]
+fn mistakes_in_conditions_are_refused() {
+    let deep = format!("{}true{}", "(".repeat(200), ")".repeat(200));
+    let wide = vec!["flow.age == 1"; 200].join(" || ");
+    let long = format!("process.name == '{}'", "x".repeat(5_000));
+    for (condition, message, help) in [
+        ("process.executible == 'x'", "there is no field process.executible", "process.executable?"),
+        ("destination.ans == 1", "there is no field destination.ans", "destination.asn?"),
+        ("asn == 1", "there is no field asn", "destination.asn?"),
+        ("process.container == 'x'", "there is no field process.container", "process.container.id"),
+        ("destination.port == '443'", "a int is compared with a string", "without quotes"),
+        ("process.name == 3", "a string is compared with a int", "in quotes"),
+        ("process.name", "this condition is a string", "compare it"),
+        ("flow.age + 1", "this condition is a int", "compare it"),
+        ("flow.age && true", "this is a int, where a bool is needed", ""),
+        ("flow.state == 'send'", "flow.state is never \"send\"", "attempted, established, sent"),
+        ("destination.as_country == 'germany'", "never \"germany\"", "two upper-case letters"),
+        ("'de' in destination.countries", "never \"de\"", "two upper-case letters"),
+        ("process.sha256 == 'abc'", "never \"abc\"", "64"),
+        ("destination.ip == 'example.com'", "this is no address", "in_cidr"),
+        ("in_cidr(destination.ip, '10.0.0.0/33')", "\"10.0.0.0/33\" is no network", "192.0.2.0/24"),
+        ("process.unit == null", "null cannot be compared", "has(field)"),
+        ("flow.age > 1.5", "fields have no fractions", "whole number"),
+        ("destination.names == 'a'", "is compared with a string", "exists"),
+        ("'a' in destination.names", "is looked for in a list of {name, source}", "exists"),
+        ("destination.names.exists(n, n.title == 'a')", "a {name, source} has no title", ".source"),
+        ("destination.names.filter(n, true).size() > 1", "only exists and all", ".exists"),
+        ("process.arguments.exists(a, lists.exists(l, process.arguments.exists(b, a == b)))", "too deep", "2"),
+        ("process.name.startWith('a')", "there is no function startWith", "startsWith?"),
+        ("process.name.matches('(')", "this pattern cannot be used", ""),
+        ("process.name.matches('\\\\w{1000}{1000}')", "this pattern cannot be used", ""),
+        ("process.name.matches(process.user)", "a pattern must be written out", "quotes"),
+        ("destination.port in []", "this list is empty", ""),
+        ("process.arguments[0] == 'a'", "has no elements by number", "exists"),
+        ("process.name == ", "cannot be read", ""),
+        (&deep, "", ""),
+        (&wide, "too large", ""),
+        (&long, "5018 bytes", "4096"),
+    ] {
+        let mistakes = compile::compile(condition).expect_err(condition);
+        let first = &mistakes[0];
+        assert!(first.message.contains(message), "{condition}: {mistakes:#?}");
+        assert!(first.help.as_deref().unwrap_or_default().contains(help), "{condition}: {mistakes:#?}");
+    }
+}
+
+#[test]
+fn every_mistake_of_every_file_is_told_with_its_place() {
+    let first = r#"
+[[rule]]
+id = "one"
+title = "One"
+condition = 'proces.name == "a" && destination.port == "x"'
+severty = "high"
+severity = "loud"
+tags = ["T104", "fine"]
+
+[[rule]]
+id = "one"
+title = "Two"
+condition = '''
+flow.age > 1
+  && flow.stat == "sent"
+'''
+threshold = { kind = "bytes_out", window = "1h" }
+
+[[rules]]
+"#;
+    let second = r#"
+[[rule]]
+title = "No id"
+condition = "true"
+
+[[suppress]]
+reason = "none"
+
+[[maintenance]]
+days = ["someday"]
+from = 02:00:00
+"#;
+    let errors = Rules::compile([("a.toml", first), ("b.toml", second)], &["nine".into()], &[]).unwrap_err();
+    insta::assert_snapshot!(errors.to_string());
+}
+
+#[test]
+fn the_embedded_rules_are_those_of_the_directory() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("rules");
+    let mut files: Vec<_> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    files.sort();
+    let embedded: Vec<_> = EMBEDDED.iter().map(|(file, _)| file.trim_start_matches("built-in:")).collect();
+    assert_eq!(files, embedded);
+    let rules = Rules::new(&[], &[], &[]).unwrap_or_else(|errors| panic!("{errors}"));
+    let on: Vec<_> = rules.headers().filter(|header| header.enabled).map(|header| &*header.id).collect();
+    assert_eq!(on, ["memory-only-program", "program-in-shared-memory"]);
+    assert!(!rules.needs_files() && !rules.needs_baseline());
+    let rules = Rules::new(&[], &["first-contact".into()], &[]).unwrap();
+    assert!(rules.needs_baseline());
+}
+
+#[test]
+fn the_shipped_example_is_good() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/rules.d/example.toml");
+    let text = fs::read_to_string(file).unwrap();
+    let rules = Rules::new(&[("example.toml".into(), text)], &[], &[]).unwrap_or_else(|errors| panic!("{errors}"));
+    assert!(rules.headers().any(|header| &*header.id == "backup-host"));
+}
+
+#[test]
+fn rules_about_addresses_are_pushed_down_and_others_never() {
+    let ownership = ownership::Table::embedded().unwrap();
+    let china_mobile: std::net::IpAddr = [120, 232, 0, 1].into();
+    let owner = ownership.facts(china_mobile);
+    let organisation = ownership.organisation(owner.asn.unwrap()).unwrap();
+    let prefixes = |condition: &str| {
+        let text = format!("[[rule]]\nid = \"r\"\ntitle = \"R\"\ncondition = '''{condition}'''\n");
+        Rules::compile([("r.toml", text.as_str())], &[], &[]).unwrap().flagged_prefixes(&ownership)
+    };
+    let holds =
+        |condition: &str| prefixes(condition).v4.iter().any(|net| ipnet::IpNet::from(*net).contains(&china_mobile));
+    for condition in [
+        format!("destination.asn == {}", owner.asn.unwrap()),
+        format!("destination.asn in [1, {}] && process.name == 'curl'", owner.asn.unwrap()),
+        format!("destination.organisation == '{organisation}' || destination.asn == 1"),
+        "destination.as_country == 'CN' && flow.bytes_out > 100".to_owned(),
+        "'CN' in destination.countries && !has(process.unit)".to_owned(),
+        "in_cidr(destination.ip, '120.232.0.0/16') && flow.state == 'sent'".to_owned(),
+        "destination.ip == '120.232.0.1' && !in_cidr(destination.ip, '10.0.0.0/8')".to_owned(),
+    ] {
+        assert!(holds(&condition), "{condition}");
+    }
+    for condition in [
+        "process.name == 'curl'",
+        "true",
+        "destination.as_country != 'US'",
+        "!in_cidr(destination.ip, '10.0.0.0/8')",
+        "destination.asn == 64500 || process.name == 'curl'",
+        "is_public(destination.ip) && flow.state == 'sent'",
+        "has(destination.asn)",
+        "destination.organisation.contains('')",
+    ] {
+        let found = prefixes(condition);
+        assert!(found.v4.is_empty() && found.v6.is_empty(), "{condition}: {} prefixes", found.v4.len());
+    }
+    let named = prefixes(
+        "in_cidr(destination.ip, ['192.0.2.0/24', '2001:db8::/32']) && !in_cidr(destination.ip, '192.0.2.0/25')",
+    );
+    assert_eq!((named.v4.len(), named.v6.len()), (1, 1), "{named:?}");
+    // A third country's networks stay out.
+    let german = prefixes("destination.as_country == 'DE'");
+    assert!(!german.v4.is_empty() && !german.v4.iter().any(|net| ipnet::IpNet::from(*net).contains(&china_mobile)));
+}
+
+#[test]
+fn the_documentation_names_every_field_and_rule() {
+    let page = markdown();
+    for row in fields::FIELDS {
+        assert!(page.contains(&format!("| `{}` |", row.path)), "{}", row.path);
+    }
+    assert!(page.contains("| `memory-only-program` | yes | high |"), "{page}");
+}
+
+#[test]
+fn a_name_that_is_borrowed_stays_so() {
+    // What is looked at for every report must not copy what it looks at.
+    let facts = facts();
+    assert!(matches!(facts.get(Field::Executable), expression::Value::Text(Cow::Borrowed(_))));
+}
