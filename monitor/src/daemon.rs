@@ -32,7 +32,7 @@ use crate::{
     metrics,
     ownership::OwnershipError,
     process::SetupError,
-    sink::{FileError, Format, OutputError},
+    sink::{FileError, Format, OpenError, OutputError, spool::DirectoryError},
 };
 
 use changes::Fingerprint;
@@ -91,6 +91,17 @@ pub enum Error {
     /// An output file.
     #[error(transparent)]
     File(#[from] FileError),
+    /// An output with a spool.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The spool's directory.
+    #[error(transparent)]
+    Spool(#[from] DirectoryError),
+    /// The disk took nothing until the end.
+    #[error(
+        "stopped with {0} records that the spool could not keep: see the messages above, and free space in spool.directory"
+    )]
+    Unkept(u64),
     /// An output gave up.
     #[error(transparent)]
     Output(#[from] OutputError),

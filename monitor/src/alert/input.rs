@@ -74,6 +74,13 @@ pub struct Loss {
 /// The stable token for ordinary records dropped because an output could not keep up.
 pub const OUTPUT_QUEUE_FULL: &str = "output_queue_full";
 
+/// The stable token for records dropped because the queue of an output on the disk was full.
+pub const SPOOL_FULL: &str = "spool_full";
+/// The stable token for records that a receiver refused for good.
+pub const RECEIVER_REFUSED: &str = "receiver_refused";
+/// The stable token for records that could not be read from the disk again.
+pub const SPOOL_DAMAGED: &str = "spool_damaged";
+
 /// Something this host does not give, or no longer does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Degradation {

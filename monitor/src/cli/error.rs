@@ -130,6 +130,9 @@ fn daemon_status(error: &daemon::Error) -> Status {
         | daemon::Error::File(_)
         | daemon::Error::Output(_)
         | daemon::Error::Stopping
+        | daemon::Error::Open(_)
+        | daemon::Error::Spool(_)
+        | daemon::Error::Unkept(_)
         | daemon::Error::Deadline => Status::Failure,
     }
 }

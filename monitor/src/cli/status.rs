@@ -97,6 +97,22 @@ pub(super) fn print(state: &Value, output: &mut Output<'_>) -> io::Result<()> {
                 count("errors")
             ),
         )?;
+        if let Some(queue) = one.get("queue") {
+            let count = |key: &str| queue.get(key).and_then(Value::as_u64).unwrap_or(0);
+            let oldest = queue.get("oldest").and_then(Value::as_str).map(printable);
+            output.line(format_args!(
+                "    {} on the disk ({}){}, {} refused, {} dropped",
+                count("depth_records"),
+                humane_bytes(count("depth_bytes")),
+                oldest.map_or_else(String::new, |oldest| format!(", the oldest of {oldest}")),
+                count("refused_records"),
+                count("dropped_records")
+            ))?;
+            let error = queue.get("last_error").and_then(Value::as_str).filter(|_| is_failing);
+            if let Some(error) = error {
+                output.line(format_args!("    {}", output.faint(printable(error))))?;
+            }
+        }
     }
     Ok(())
 }

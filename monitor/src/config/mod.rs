@@ -44,8 +44,13 @@ pub struct Config {
     pub names: names::Config,
     /// Which lists alert, and how often.
     pub policy: policy::Config,
-    /// Where records go.
+    /// Where records go at once: standard output and a file.
     pub output: sink::Config,
+    /// Where records go for sure: each output has a name, keeps on the disk what its receiver has not confirmed, and delivers
+    /// it in order and at least once.
+    pub outputs: sink::OutputsConfig,
+    /// What outputs keep on the disk.
+    pub spool: sink::spool::Config,
     /// The socket through which a running daemon answers `egresswatch status`, `alerts`, `flows` and `reload`.
     pub control: control::Config,
     /// The monitor's own state for Prometheus, over HTTP.

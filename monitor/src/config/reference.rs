@@ -31,6 +31,16 @@ pub(super) struct Entry {
     example: Option<String>,
 }
 
+/// A table of named tables, of which there are none by default: `[outputs.NAME]`.
+struct Named {
+    name: String,
+    description: String,
+    /// Keys that every one has.
+    entries: Vec<Entry>,
+    /// Every value of `type`, what it is, and its own keys.
+    kinds: Vec<(String, String, Vec<Entry>)>,
+}
+
 /// The JSON schema of the configuration, for editors.
 #[must_use]
 pub fn json_schema() -> Value {
@@ -61,6 +71,19 @@ pub fn default_toml() -> String {
             }
         }
     }
+    for named in named_tables() {
+        text.push('\n');
+        comment(&mut text, &named.description);
+        comment(&mut text, "All types and their keys are in docs/config.md. One begins like this:");
+        for (kind, _, entries) in named.kinds.iter().take(1) {
+            let _ = writeln!(text, "#\n#[{}.example]\n#type = \"{kind}\"", named.name);
+            for entry in entries {
+                if let Some(value) = entry.default.as_ref().or(entry.example.as_ref()) {
+                    let _ = writeln!(text, "#{} = {value}", entry.key);
+                }
+            }
+        }
+    }
     text
 }
 
@@ -75,19 +98,82 @@ pub fn reference_markdown() -> String {
          [config.schema.json](config.schema.json) tells editors what can be written.\n",
     );
     for section in sections() {
+        let _ = writeln!(text, "\n## `[{}]`\n\n{}\n", section.name, flat(&section.description));
+        key_table(&mut text, &section.entries);
+    }
+    for named in named_tables() {
         let _ = writeln!(
             text,
-            "\n## `[{}]`\n\n{}\n\n| key | default | meaning |\n| --- | --- | --- |",
-            section.name,
-            flat(&section.description)
+            "\n## `[{0}.NAME]`\n\n{1}\n\nEvery one has a `type`, and these keys beside those of its type:\n",
+            named.name,
+            flat(&named.description)
         );
-        for entry in &section.entries {
-            let default = entry.default.as_ref().map_or("unset".to_owned(), |value| format!("`{value}`"));
-            let _ =
-                writeln!(text, "| `{}` | {default} | {} |", entry.key, flat(&entry.description).replace('|', "\\|"));
+        key_table(&mut text, &named.entries);
+        for (kind, description, entries) in &named.kinds {
+            let _ = writeln!(text, "\n### `type = \"{kind}\"`\n\n{}\n", flat(description));
+            key_table(&mut text, entries);
         }
     }
     text
+}
+
+fn key_table(text: &mut String, entries: &[Entry]) {
+    text.push_str("| key | default | meaning |\n| --- | --- | --- |\n");
+    for entry in entries {
+        let default = entry.default.as_ref().map_or("unset".to_owned(), |value| format!("`{value}`"));
+        let _ = writeln!(text, "| `{}` | {default} | {} |", entry.key, flat(&entry.description).replace('|', "\\|"));
+    }
+}
+
+/// Every table of named tables.
+fn named_tables() -> Vec<Named> {
+    let schema = json_schema();
+    let properties = schema.get("properties").and_then(Value::as_object);
+    properties
+        .into_iter()
+        .flatten()
+        .filter_map(|(name, node)| {
+            // Names are either free or follow a pattern.
+            let patterns = node.get("patternProperties").and_then(Value::as_object);
+            let item = node
+                .get("additionalProperties")
+                .filter(|item| item.is_object())
+                .or_else(|| patterns.and_then(|patterns| patterns.values().next()))?;
+            let kinds = item.get("oneOf").and_then(Value::as_array).into_iter().flatten().map(|kind| {
+                let tag = kind.pointer("/properties/type/const").and_then(Value::as_str).unwrap_or_default();
+                (tag.to_owned(), description(Some(kind)), entries_of(kind))
+            });
+            Some(Named {
+                name: name.clone(),
+                description: description(Some(node)),
+                entries: entries_of(item),
+                kinds: kinds.collect(),
+            })
+        })
+        .collect()
+}
+
+/// The keys of an object's schema, but for its `type`: those that must be written first.
+fn entries_of(node: &Value) -> Vec<Entry> {
+    let required: Vec<&str> =
+        node.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+    let properties = node.get("properties").and_then(Value::as_object);
+    let mut entries: Vec<Entry> = properties
+        .into_iter()
+        .flatten()
+        .filter(|(key, _)| *key != "type")
+        .map(|(key, node)| Entry {
+            key: key.clone(),
+            description: description(Some(node)),
+            default: node.get("default").filter(|value| !value.is_null()).map(example_as_toml),
+            example: node.get("examples").and_then(|examples| examples.get(0)).map(example_as_toml),
+        })
+        .collect();
+    entries.sort_by_key(|entry| !required.contains(&entry.key.as_str()));
+    for entry in entries.iter_mut().filter(|entry| required.contains(&entry.key.as_str())) {
+        entry.description = format!("Required. {}", entry.description);
+    }
+    entries
 }
 
 /// Every table of the configuration file.
@@ -113,6 +199,8 @@ pub(super) fn sections() -> Vec<Section> {
         }
     }
     sections.extend(current.map(|section| with_optional_entries(section, &schema)));
+    // Tables of named tables have no keys of their own, and are described apart.
+    sections.retain(|section: &Section| !section.entries.is_empty());
     sections
 }
 

@@ -27,6 +27,7 @@ pub(super) fn read(text: &str) -> Result<Config, Vec<Problem>> {
         return Err(syntax_errors.iter().take(PROBLEMS_MAX).map(problem).collect());
     }
     let mut problems: Vec<Problem> = Vec::new();
+    let mut reported: Vec<KeyPath> = Vec::new();
     loop {
         let error = match Config::deserialize(toml::de::Deserializer::from(document.clone())) {
             Ok(config) if problems.is_empty() => return Ok(config),
@@ -35,11 +36,20 @@ pub(super) fn read(text: &str) -> Result<Config, Vec<Problem>> {
         };
         let span = error.span();
         let place = span.as_ref().and_then(|span| locate(document.get_ref(), span));
-        problems.push(Problem::value(text, place.as_deref(), span, error.message()));
+        let (place, span, message) = match place {
+            Some(place) => within(document.get_ref(), place, span, error.message()),
+            None => (None, span, error.message()),
+        };
+        // What is missing because it was taken out is no mistake of its own.
+        let is_echo = |place: &KeyPath| reported.iter().any(|other: &KeyPath| other.starts_with(place));
+        if !place.as_ref().is_some_and(is_echo) {
+            problems.push(Problem::value(text, place.as_deref(), span, message));
+        }
         let Some(place) = place else { break };
         if problems.len() == PROBLEMS_MAX || !remove(document.get_mut(), &place) {
             break;
         }
+        reported.push(place);
     }
     problems.sort_by_key(|problem| (problem.line, problem.column));
     Err(problems)
@@ -65,6 +75,28 @@ fn locate(table: &DeTable<'_>, span: &Range<usize>) -> Option<KeyPath> {
         path.insert(0, key.get_ref().to_string());
         Some(path)
     })
+}
+
+/// Goes on to the key that a message names in front ("in `key`: …"), where a stage reads a whole table by itself.
+fn within<'message>(
+    document: &DeTable<'_>,
+    mut place: KeyPath,
+    mut span: Option<Range<usize>>,
+    message: &'message str,
+) -> (Option<KeyPath>, Option<Range<usize>>, &'message str) {
+    let Some((keys, message)) = message.strip_prefix("in `").and_then(|rest| rest.split_once("`: ")) else {
+        return (Some(place), span, message);
+    };
+    for key in keys.split('.') {
+        let table = place.iter().try_fold(document, |table, step| match table.get(step.as_str())?.get_ref() {
+            DeValue::Table(inner) => Some(inner),
+            _ => None,
+        });
+        let Some((written, _)) = table.and_then(|table| table.get_key_value(key)) else { break };
+        span = Some(written.span());
+        place.push(key.to_owned());
+    }
+    (Some(place), span, message)
 }
 
 fn holds(outer: &Range<usize>, inner: &Range<usize>) -> bool {

@@ -51,6 +51,10 @@ fn a_bad_file_is_answered_with_the_line_the_key_and_what_to_write() {
         ("unit that is none", "[kernel]\nflow_ring_size = \"8MB\"\n"),
         ("out of range", "[kernel]\nreport_interval = \"1m\"\nflow_ring_size = \"3MiB\"\nflow_table_entries = 7\n"),
         ("unknown choice", "[kernel]\nrung = \"senders\"\n"),
+        (
+            "mistakes in an output",
+            "[outputs.disk]\ntype = \"file\"\npath = \"x\"\nformt = \"ecs\"\n[outputs.siem]\ntype = \"sislog\"\n[outputs.last]\ntype = \"file\"\npath = \"/x\"\nfilter = { records = [\"alert\"], min_severity = \"loud\" }\n",
+        ),
         ("relative path", "[control]\nsocket = \"control.sock\"\n"),
         ("no TOML", "[kernel\nrung = base\n"),
         ("twice", "[kernel]\nrung = \"base\"\nrung = \"auto\"\n"),

@@ -1,11 +1,15 @@
 //! The outputs that the configuration and the command line name, and their tasks.
 
+mod notices;
+mod spooled;
+
 use std::{
     io,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use jiff::tz::TimeZone;
@@ -14,100 +18,159 @@ use tokio::{
     time::Instant,
 };
 
+pub(super) use self::spooled::NewOutputs;
+use self::spooled::Spooled;
 use super::{Error, RunOptions};
 use crate::{
-    alert::{Record, RecordBuilder, input},
+    alert::{Record, RecordBuilder},
     config::Config,
-    host,
     metrics::OutputState,
-    sink::{self, Encoding, Ending, OutputError, OutputSender, Reopener, Settings, Stream, Transport},
+    sink::{self, Encoding, Ending, OutputError, OutputSender, Settings, Stream, Transport},
 };
 
+/// An output without a spool that takes no alert for this long is stuck: while others run on, they do not wait for it.
+const STUCK: Duration = Duration::from_secs(2);
+
 /// Every output, as the watch loop sees it.
-#[derive(Default)]
+///
+/// Those without a spool set the pace: what must arrive waits for them, and ordinary flows for a while. The spool takes
+/// everything at the disk's speed, and what its outputs do with it later holds up nobody.
 pub(super) struct Outputs {
-    senders: Vec<OutputSender>,
-    /// What they are called.
-    names: Vec<String>,
-    tasks: Vec<JoinHandle<Result<Ending, OutputError>>>,
+    direct: Vec<Direct>,
+    spooled: Spooled,
+    records: Arc<RecordBuilder>,
+    goodbye: Option<Arc<Record>>,
     is_gone: bool,
+}
+
+/// An output without a spool.
+struct Direct {
+    sender: OutputSender,
+    task: JoinHandle<Result<Ending, OutputError>>,
+    /// It took no alert when it should have.
+    is_stuck: bool,
+    /// It took no flows when it should have: the others do not wait for it until it has room again.
+    is_out_of_pace: bool,
+    /// Alerts that it dropped and that the other outputs were told of.
+    dropped_told: u64,
 }
 
 impl Outputs {
     /// Opens the outputs and spawns their tasks.
     pub(super) fn open(config: &Config, options: &RunOptions, records: &Arc<RecordBuilder>) -> Result<Self, Error> {
         let settings = Settings::new(&config.output);
-        let mut outputs = Self::default();
+        let mut outputs = Self {
+            direct: Vec::new(),
+            spooled: Spooled::open(config, records)?,
+            records: Arc::clone(records),
+            goodbye: None,
+            is_gone: false,
+        };
         let encoding = sink::stdout_format(options.stdout.unwrap_or(config.output.format), TimeZone::system());
-        outputs.add(Stream::stdout().map_err(Error::Runtime)?, encoding, settings, records);
+        outputs.add(Stream::stdout().map_err(Error::Runtime)?, encoding, settings);
         for path in options.file.iter().chain(&config.output.file) {
-            outputs.add(sink::File::open(path)?, Encoding::JsonLines, settings, records);
+            outputs.add(sink::File::open(path)?, Encoding::JsonLines, settings);
         }
         Ok(outputs)
     }
 
-    fn add<T: Transport>(
-        &mut self,
-        transport: T,
-        encoding: Encoding,
-        settings: Settings,
-        records: &Arc<RecordBuilder>,
-    ) {
-        self.names.push(transport.name().to_owned());
+    fn add<T: Transport>(&mut self, transport: T, encoding: Encoding, settings: Settings) {
         let (sender, task) = sink::output(transport, encoding, settings);
-        let records = Arc::clone(records);
-        self.senders.push(sender);
-        self.tasks.push(tokio::spawn(task.run(move |dropped| dropped_record(&records, dropped))));
+        let records = Arc::clone(&self.records);
+        let task = tokio::spawn(task.run(move |dropped| notices::dropped_record(&records, dropped)));
+        self.direct.push(Direct { sender, task, is_stuck: false, is_out_of_pace: false, dropped_told: 0 });
     }
 
-    /// Hands a record to every output. Waits for a slow one: with a record that must arrive as long as it takes, with
-    /// another until `deadline`.
-    pub(super) async fn send(&mut self, record: Arc<Record>, deadline: Instant) {
-        for sender in &self.senders {
-            self.is_gone |= sender.send_until(Arc::clone(&record), deadline).await.is_err();
-        }
+    /// Has the outputs with a spool that `new` names from now on: those that changed are replaced, those that are gone end
+    /// and keep what they have in the spool.
+    pub(super) fn reconfigure(&mut self, new: NewOutputs) -> Result<(), Error> {
+        self.spooled.reconfigure(new, &self.records)
     }
 
     /// What each output has done.
     pub(super) fn states(&self) -> Vec<OutputState> {
-        let state = |(name, sender): (&String, &OutputSender)| {
-            let counters = sender.counters();
+        let direct = self.direct.iter().map(|output| {
+            let counters = output.sender.counters();
             let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
             OutputState {
-                output: name.clone(),
+                output: output.sender.name().to_owned(),
                 written_records: count(&counters.written_records),
                 written_bytes: count(&counters.written_bytes),
                 dropped_flows: count(&counters.dropped_flows),
                 errors: count(&counters.errors),
                 failing: counters.failing.load(Ordering::Relaxed),
+                receiver: None,
+                queue: None,
+            }
+        });
+        direct.chain(self.spooled.states()).collect()
+    }
+
+    /// Hands a record to every output. Waits for a slow one without a spool: with a record that must arrive as long as it
+    /// takes, unless other outputs run on, with another until `deadline`. The spool is waited for while it has no room.
+    pub(super) async fn send(&mut self, record: Arc<Record>, deadline: Instant) {
+        let may_wait = self.direct.len() == 1 && !self.spooled.is_running();
+        let direct = async {
+            for output in &mut self.direct {
+                self.is_gone |= output.send(&record, deadline, may_wait).await.is_err();
             }
         };
-        self.names.iter().zip(&self.senders).map(state).collect()
+        tokio::join!(direct, self.spooled.append(&record));
     }
 
     /// Leaves the record that every output writes last, when it finishes.
-    pub(super) fn leave_goodbye(&self, record: &Arc<Record>) {
-        for sender in &self.senders {
-            sender.leave_goodbye(Arc::clone(record));
+    pub(super) fn leave_goodbye(&mut self, record: &Arc<Record>) {
+        for output in &self.direct {
+            output.sender.leave_goodbye(Arc::clone(record));
+        }
+        self.goodbye = Some(Arc::clone(record));
+    }
+
+    /// Whether every output that sets the pace takes a flow record now.
+    pub(super) fn have_flow_room(&mut self) -> bool {
+        for output in &mut self.direct {
+            output.is_out_of_pace &= !output.sender.has_flow_room();
+        }
+        self.direct.iter().all(|output| output.is_out_of_pace || output.sender.has_flow_room())
+    }
+
+    /// Waits until every output that sets the pace takes a flow record. Nothing is lost if the wait is given up.
+    pub(super) async fn flow_room(&self) {
+        for output in self.direct.iter().filter(|output| !output.is_out_of_pace) {
+            output.sender.flow_room().await;
         }
     }
 
-    /// Whether every output takes a flow record now.
-    pub(super) fn have_flow_room(&self) -> bool {
-        self.senders.iter().all(OutputSender::has_flow_room)
+    /// Takes the outputs that have no room for flows out of the pace, until they have.
+    pub(super) fn give_up_pace(&mut self) {
+        let others = self.direct.len() > 1 || self.spooled.is_running();
+        for output in self.direct.iter_mut().filter(|_| others) {
+            output.is_out_of_pace |= !output.sender.has_flow_room();
+        }
     }
 
-    /// Waits until every output takes a flow record. Nothing is lost if the wait is given up.
-    pub(super) async fn flow_room(&self) {
-        for sender in &self.senders {
-            sender.flow_room().await;
+    /// Tells each kind of output what the other kind lost or found.
+    pub(super) async fn tell_notices(&mut self) {
+        for record in self.spooled.take_notices() {
+            for output in &mut self.direct {
+                self.is_gone |= output.send(&record, Instant::now(), false).await.is_err();
+            }
+        }
+        for output in &mut self.direct {
+            if let Some(record) = output.dropped_record(&self.records) {
+                self.spooled.append(&Arc::new(record)).await;
+            }
         }
     }
 
     /// What opens files anew, after a log rotation. It does not keep the outputs open.
     pub(super) fn reopener(&self) -> impl Fn() + Send + 'static {
-        let reopeners: Vec<_> = self.senders.iter().map(OutputSender::reopener).collect();
-        move || reopeners.iter().for_each(Reopener::reopen)
+        let reopeners: Vec<_> = self.direct.iter().map(|output| output.sender.reopener()).collect();
+        let steerings = self.spooled.steerings();
+        move || {
+            reopeners.iter().for_each(sink::Reopener::reopen);
+            spooled::reopen(&steerings);
+        }
     }
 
     /// Whether an output has ended: nobody reads it any more, or it failed.
@@ -115,36 +178,50 @@ impl Outputs {
         self.is_gone
     }
 
-    /// Lets every output write what it has, and says how they ended.
+    /// Lets every output write what it has, and says how they ended. What outputs with a spool do not get rid of in time
+    /// stays in the spool.
     pub(super) async fn finish(self) -> Result<(), Error> {
-        drop(self.senders);
-        let mut failure = None;
-        for task in self.tasks {
-            match task.await {
-                Ok(Ok(Ending::Drained | Ending::ReaderGone)) => {}
-                Ok(Err(error)) => failure = Some(Error::Output(error)),
-                Err(error) => failure = Some(Error::Runtime(task_failed(error))),
+        let (senders, tasks): (Vec<_>, Vec<_>) =
+            self.direct.into_iter().map(|output| (output.sender, output.task)).unzip();
+        drop(senders);
+        let direct = async {
+            let mut failure = None;
+            for task in tasks {
+                match task.await {
+                    Ok(Ok(Ending::Drained | Ending::ReaderGone)) => {}
+                    Ok(Err(error)) => failure = Some(Error::Output(error)),
+                    Err(error) => failure = Some(Error::Runtime(task_failed(error))),
+                }
             }
+            failure.map_or(Ok(()), Err)
+        };
+        let (direct, spooled) = tokio::join!(direct, self.spooled.finish(self.goodbye));
+        direct.and(spooled)
+    }
+}
+
+impl Direct {
+    async fn send(&mut self, record: &Arc<Record>, deadline: Instant, may_wait: bool) -> Result<(), sink::OutputGone> {
+        let record = Arc::clone(record);
+        if !record.must_arrive() || may_wait {
+            return self.sender.send_until(record, deadline).await;
         }
-        failure.map_or(Ok(()), Err)
+        let limit = if self.is_stuck { Duration::ZERO } else { STUCK };
+        self.is_stuck = !self.sender.send_within(record, limit).await?;
+        Ok(())
+    }
+
+    /// The record of alerts that it dropped since the last call.
+    fn dropped_record(&mut self, records: &RecordBuilder) -> Option<Record> {
+        let total = self.sender.counters().dropped_alerts.load(Ordering::Relaxed);
+        let count = total - std::mem::replace(&mut self.dropped_told, total);
+        (count > 0).then(|| {
+            let output = self.sender.name().to_owned();
+            notices::dropped_record(records, sink::Dropped { output, count, total, within: STUCK })
+        })
     }
 }
 
 fn task_failed(error: JoinError) -> io::Error {
     io::Error::other(error)
-}
-
-fn dropped_record(records: &RecordBuilder, dropped: sink::Dropped) -> Record {
-    let now = host::wall_clock().at(host::boot_time());
-    let within_ns = i128::try_from(dropped.within.as_nanos()).unwrap_or(i128::MAX);
-    let loss = input::Loss {
-        stage: input::LossStage::Output,
-        reason: input::OUTPUT_QUEUE_FULL.into(),
-        count: dropped.count,
-        total: dropped.total,
-        since: crate::alert::Timestamp::from_unix_ns(now.unix_ns().saturating_sub(within_ns)),
-        recoverable: false,
-        output: Some(dropped.output),
-    };
-    records.loss(now, loss)
 }

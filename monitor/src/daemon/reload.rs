@@ -12,21 +12,24 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     Error,
     changes::{Changes, Fingerprint},
+    outputs::NewOutputs,
     policy::{Policy, Source, list_states},
     tell_systemd,
 };
 use crate::{
     config::Config,
     control::{ReloadAnswer, ReloadRequest, Trigger},
+    host,
     kernel::{Occupancy, Prefixes, Tries},
     metrics::ListState,
     ownership::OwnerLookup,
     pipeline,
     policy::{self, Lists, rules::Rules},
+    sink::OutputsConfig,
 };
 
 /// Settings that a reload takes in; all others are read at the start only.
-const RELOADED: [&str; 2] = ["policy.", "flows."];
+const RELOADED: [&str; 3] = ["policy.", "flows.", "outputs."];
 /// Those of them that size or open what is there already.
 const AT_START: [&str; 4] = ["policy.max_contacts", "policy.max_flows", "policy.baseline", "policy.learning"];
 
@@ -54,6 +57,8 @@ pub(super) struct NewPolicy {
     pub(super) list_states: Vec<ListState>,
     pub(super) policy: policy::Config,
     pub(super) flows: pipeline::Config,
+    /// The outputs with a spool.
+    pub(super) outputs: NewOutputs,
     /// Settings that differ from those in force and wait for a restart.
     pub(super) needs_restart: Vec<String>,
     /// Told once the policy is in force, with the one before, which takes long to forget.
@@ -69,6 +74,8 @@ pub(super) struct Reloader {
     requests: mpsc::Receiver<ReloadRequest>,
     news: mpsc::Sender<News>,
     generation: u64,
+    /// The outputs that run.
+    outputs: OutputsConfig,
     files: Vec<PathBuf>,
     /// Of the files when they were last read.
     fingerprint: Fingerprint,
@@ -84,8 +91,9 @@ impl Reloader {
         news: mpsc::Sender<News>,
     ) -> Self {
         let files = source.files(&started_with);
+        let outputs = started_with.outputs.clone();
         let started_with = Arc::new(started_with);
-        Self { source, started_with, tries, requests, news, generation: 1, files, fingerprint }
+        Self { outputs, source, started_with, tries, requests, news, generation: 1, files, fingerprint }
     }
 
     /// Reloads when it is asked to and when files change, until nobody can ask any more or the loop has gone.
@@ -172,6 +180,8 @@ impl Reloader {
         self.fingerprint = Fingerprint::of(&self.files);
         let (config, policy) = off_the_loop(move || Policy::read(&config).map(|policy| (config, policy))).await?;
         let Policy { ownership, lists, rules, prefixes, enabled_lists } = policy;
+        let (running, new) = (self.outputs.clone(), config.clone());
+        let outputs = off_the_loop(move || NewOutputs::open(&running, new, &host::read())).await?;
         let prefixes = self.add_prefixes(prefixes).await?;
         let needs_restart = needs_restart(&self.started_with, &config);
         let (done, swapped) = oneshot::channel();
@@ -186,6 +196,7 @@ impl Reloader {
             enabled_lists,
             policy: config.policy,
             flows: config.flows,
+            outputs,
             needs_restart: needs_restart.clone(),
             done,
         }));
@@ -193,6 +204,7 @@ impl Reloader {
         // What was in force is large: it is not for the loop to take apart.
         drop(swapped.await.map_err(|_| Error::Stopping)?);
         self.generation = generation;
+        self.outputs = config.outputs;
         let left_out = self.remove_stale(prefixes).await?;
         Ok(ReloadAnswer::Done { generation, enabled_lists, left_out, needs_restart })
     }

@@ -267,6 +267,16 @@ impl Watch {
         self.generation = new.generation;
         self.needs_restart = new.needs_restart;
         self.mend("reload_failed");
+        match self.outputs.reconfigure(new.outputs) {
+            Ok(()) => self.mend("outputs_not_started"),
+            Err(error) => {
+                self.trouble(
+                    "outputs_not_started",
+                    error.to_string(),
+                    "mend what is named and run `egresswatch reload`",
+                );
+            }
+        }
         let status = Status { reason: Some(new.trigger.as_token().to_owned()), ..self.status(Phase::Reloaded) };
         let at = host::wall_clock().at(host::boot_time());
         self.ready.push(Arc::new(self.stages.records.status(at, status)));
@@ -409,6 +419,7 @@ impl Watch {
         if let Some(logger) = &mut self.stages.kernel.logger {
             logger.flush();
         }
+        self.outputs.tell_notices().await;
         self.deliver().await;
     }
 
@@ -550,6 +561,7 @@ impl Watch {
 
     /// Drops what an output does not take; the others get it, and the output counts what it missed.
     async fn give_up_backlog(&mut self) {
+        self.outputs.give_up_pace();
         for record in std::mem::take(&mut self.backlog) {
             self.outputs.send(record, Instant::now()).await;
         }

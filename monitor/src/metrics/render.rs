@@ -11,6 +11,7 @@ use prometheus_client::{
 };
 
 use super::{Snapshot, snapshot};
+use crate::{alert::Timestamp, sink::spool::QueueFigures};
 
 type Labels = Vec<(&'static str, String)>;
 type Numbers = Gauge<f64, AtomicU64>;
@@ -140,6 +141,41 @@ impl Metrics {
         self.counter("executables_unknown", "Descriptions of processes without an executable", unknown);
     }
 
+    /// What outputs with a spool keep on the disk.
+    fn queues(&mut self, snapshot: &Snapshot) {
+        let queues: Vec<_> = snapshot
+            .outputs
+            .iter()
+            .filter_map(|output| Some((output.output.as_str(), output.queue.as_ref()?)))
+            .collect();
+        let label = |output: &str| vec![("output", output.to_owned())];
+        let count =
+            |value: fn(&QueueFigures) -> u64| queues.iter().map(move |(output, queue)| (label(output), value(queue)));
+        let time = |value: fn(&QueueFigures) -> Option<Timestamp>| {
+            queues.iter().filter_map(move |(output, queue)| Some((label(output), value(queue)?.unix_ns() as f64 / 1e9)))
+        };
+        let depth = count(|queue| queue.depth_records).map(|(label, records)| (label, records as f64));
+        self.gauges("spool_records", "Records on the disk that are not delivered yet, by output", depth);
+        let depth = count(|queue| queue.depth_bytes).map(|(label, bytes)| (label, bytes as f64));
+        self.gauges("spool_bytes", "Bytes of these records, by output", depth);
+        let oldest = time(|queue| queue.oldest);
+        self.gauges("spool_oldest_timestamp_seconds", "When the oldest of these records happened, by output", oldest);
+        let success = time(|queue| queue.last_success);
+        self.gauges("output_last_success_timestamp_seconds", "When the receiver last confirmed, by output", success);
+        let dropped = count(|queue| queue.dropped_records);
+        self.counters("spool_dropped_records", "Records dropped because the spool was full, by output", dropped);
+        let refused = count(|queue| queue.refused_records);
+        self.counters("output_refused_records", "Records that the receiver refused for good, by output", refused);
+        let retries = count(|queue| queue.retries);
+        self.counters("output_retries", "Tries after a failed delivery, by output", retries);
+        let failures = queues.iter().flat_map(|(output, queue)| {
+            let kinds =
+                [("failed", queue.failures), ("asked_to_wait", queue.asked_to_wait), ("no_answer", queue.no_answers)];
+            kinds.map(|(kind, count)| (vec![("output", (*output).to_owned()), ("kind", kind.to_owned())], count))
+        });
+        self.counters("delivery_failures", "Failed deliveries, by output and kind", failures);
+    }
+
     fn outputs(&mut self, snapshot: &Snapshot) {
         let label = |output: &snapshot::OutputState| vec![("output", output.output.clone())];
         let all = |value: fn(&snapshot::OutputState) -> u64| {
@@ -151,6 +187,7 @@ impl Metrics {
         self.counters("output_errors", "Failed writes, by output", all(|output| output.errors));
         let failing = snapshot.outputs.iter().map(|output| (label(output), f64::from(u8::from(output.failing))));
         self.gauges("output_failing", "1 where nothing comes through now, by output", failing);
+        self.queues(snapshot);
     }
 }
 

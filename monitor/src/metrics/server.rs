@@ -156,8 +156,12 @@ impl Answers {
         let Some(snapshot) = self.snapshot().await else {
             return text(StatusCode::SERVICE_UNAVAILABLE, "the loop does not answer\n".to_owned());
         };
-        let failing: Vec<_> =
-            snapshot.outputs.iter().filter(|output| output.failing).map(|output| output.output.as_str()).collect();
+        let failing: Vec<_> = snapshot
+            .outputs
+            .iter()
+            .filter(|output| output.failing && output.queue.is_none())
+            .map(|output| output.output.as_str())
+            .collect();
         match path {
             "/metrics" => text(StatusCode::OK, render::text(&snapshot, &self.alert_latency, resident_bytes())),
             "/ready" if !failing.is_empty() => {

@@ -2,7 +2,10 @@
 
 use serde::Serialize;
 
-use crate::alert::{Timestamp, input::LossStage};
+use crate::{
+    alert::{Timestamp, input::LossStage},
+    sink::spool::QueueFigures,
+};
 
 /// The state of a running monitor.
 #[derive(Clone, Debug, Serialize)]
@@ -158,6 +161,12 @@ pub struct OutputState {
     pub errors: u64,
     /// Nothing is coming through now.
     pub failing: bool,
+    /// What its transport calls itself, for an output with a spool.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub receiver: Option<String>,
+    /// What waits on the disk, and how delivering went; absent for an output without a spool.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue: Option<QueueFigures>,
 }
 
 impl Snapshot {
@@ -192,14 +201,40 @@ impl Snapshot {
             processes: ProcessFigures { running: 210, ended: 40, ..ProcessFigures::default() },
             ownership_date: "2026-06-17".to_owned(),
             lists: vec![ListState { id: "us-fcc-covered".to_owned(), as_of: "2026-01-01".to_owned(), entities: 60 }],
-            outputs: vec![OutputState {
-                output: "standard output".to_owned(),
-                written_records: 20_490,
-                written_bytes: 81_000_000,
-                dropped_flows: 0,
-                errors: 0,
-                failing: false,
-            }],
+            outputs: vec![
+                OutputState {
+                    output: "standard output".to_owned(),
+                    written_records: 20_490,
+                    written_bytes: 81_000_000,
+                    dropped_flows: 0,
+                    errors: 0,
+                    failing: false,
+                    receiver: None,
+                    queue: None,
+                },
+                OutputState {
+                    output: "siem".to_owned(),
+                    written_records: 12,
+                    written_bytes: 48_000,
+                    dropped_flows: 0,
+                    errors: 2,
+                    failing: true,
+                    receiver: Some("syslog 192.0.2.1:6514 over TLS".to_owned()),
+                    queue: Some(QueueFigures {
+                        delivered_records: 12,
+                        delivered_bytes: 48_000,
+                        retries: 1,
+                        failures: 2,
+                        last_success: Some(Timestamp::from_unix_ns(1_795_431_784_000_000_000)),
+                        is_failing: true,
+                        last_error: Some("connection refused".to_owned()),
+                        depth_records: 3,
+                        depth_bytes: 12_000,
+                        oldest: Some(Timestamp::from_unix_ns(1_795_431_784_000_000_000)),
+                        ..QueueFigures::default()
+                    }),
+                },
+            ],
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Queues, order, retries, back-off, counting and the spool are the same for every transport and live elsewhere.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, pin::Pin, time::Duration};
 
 use bytes::Bytes;
 
@@ -110,4 +110,40 @@ pub trait Delivery: Send + 'static {
 
     /// Opens the same place anew before the next batch: after a log rotation, or when settings such as certificates changed.
     fn reopen(&mut self) {}
+}
+
+/// [`Delivery`] as an object: what every transport is to the task that feeds it.
+pub trait AnyDelivery: Send {
+    /// [`Delivery::describe`].
+    fn describe(&self) -> &str;
+    /// [`Delivery::limits`].
+    fn limits(&self) -> BatchLimits;
+    /// [`Delivery::deliver`].
+    fn deliver<'a>(
+        &'a mut self,
+        batch: &'a [Item],
+    ) -> Pin<Box<dyn Future<Output = Result<Delivered, Failure>> + Send + 'a>>;
+    /// [`Delivery::reopen`].
+    fn reopen(&mut self);
+}
+
+impl<D: Delivery> AnyDelivery for D {
+    fn describe(&self) -> &str {
+        Delivery::describe(self)
+    }
+
+    fn limits(&self) -> BatchLimits {
+        Delivery::limits(self)
+    }
+
+    fn deliver<'a>(
+        &'a mut self,
+        batch: &'a [Item],
+    ) -> Pin<Box<dyn Future<Output = Result<Delivered, Failure>> + Send + 'a>> {
+        Box::pin(Delivery::deliver(self, batch))
+    }
+
+    fn reopen(&mut self) {
+        Delivery::reopen(self);
+    }
 }

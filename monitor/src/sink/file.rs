@@ -1,4 +1,9 @@
-//! A file that records are appended to.
+//! A file that records are appended to: at once ([`File`]), or from a spool and with rotation ([`FileDelivery`]).
+
+mod delivery;
+mod rotation;
+#[cfg(test)]
+mod tests;
 
 use std::{
     fs,
@@ -7,6 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use self::delivery::{FileConfig, FileDelivery};
 use super::Transport;
 
 /// Permissions of a new file: what this host talks to is for root and the group that reads logs.

@@ -1,20 +1,25 @@
 //! Where records go.
 //!
-//! A [`Transport`] moves bytes and knows nothing else. Encoding is [`Encoding`]; queues, retries, reopening and counting
-//! are [`task`], the same for every transport. A new sink is one file with one `Transport`.
+//! There are two ways. Standard output and `output.file` are written at once: a [`Transport`] moves bytes and knows nothing
+//! else; queues, retries, reopening and counting are [`task`], the same for each. Everything in `[outputs]` goes through the
+//! [`spool`]: a [`delivery::Delivery`] hands batches to a receiver and says what was confirmed; the disk, order, retries and
+//! counting are the spool's, the same for each. A new output is one file with one `Delivery` and one line in [`outputs`].
 
 mod config;
 pub mod delivery;
 pub mod elasticsearch;
 mod fields;
 mod file;
+mod filter;
 pub mod http;
 pub mod journald;
 pub mod kafka;
 pub mod loki;
 pub mod otlp;
+pub mod outputs;
 pub mod secret;
 pub mod splunk;
+pub mod spool;
 mod stream;
 pub mod syslog;
 pub mod task;
@@ -25,7 +30,9 @@ use std::io;
 
 pub use self::{
     config::{Config, Format},
-    file::{File, FileError},
+    file::{File, FileConfig, FileDelivery, FileError},
+    filter::{Filter, RecordKind},
+    outputs::{OpenError, OutputConfig, OutputKind, OutputName, OutputsConfig, RecordFormat},
     stream::{Stream, stdout_format, stdout_is_terminal},
     task::{Counters, Dropped, Ending, OutputError, OutputGone, OutputSender, OutputTask, Reopener, Settings, output},
 };

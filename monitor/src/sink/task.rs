@@ -2,7 +2,7 @@
 //!
 //! | what | bound | when it is full or fails |
 //! | --- | --- | --- |
-//! | alerts, losses, notices | a queue of their own | the sender waits; nothing is dropped |
+//! | alerts, losses, notices | a queue of their own | the sender waits; dropped only where other outputs run on, then as below |
 //! | flow records | a second queue | dropped, counted, and told in a loss record at most once a second |
 //! | one batch of encoded records | [`BATCH_BYTES`] and one record | written before the next is made |
 //! | a write fails | | reported once, tried again with growing pauses, the batch stays in memory byte for byte |
@@ -73,7 +73,7 @@ impl Settings {
 pub fn output<T: Transport>(transport: T, encoding: Encoding, settings: Settings) -> (OutputSender, OutputTask<T>) {
     let (alert_sender, alerts) = mpsc::channel(settings.alert_queue_records.get() as usize);
     let (flow_sender, flows) = mpsc::channel(settings.flow_queue_records.get() as usize);
-    let shared = Arc::new(Shared::default());
+    let shared = Arc::new(Shared { name: transport.name().to_owned(), ..Shared::default() });
     let sender = OutputSender { alerts: alert_sender, flows: flow_sender, shared: Arc::clone(&shared) };
     let feed = Feed {
         name: transport.name().to_owned(),
@@ -148,6 +148,17 @@ impl OutputSender {
         Ok(())
     }
 
+    /// Hands over a record that must arrive like [`Self::send`], but waits at most `limit`: where other outputs run on, one
+    /// that is stuck must not hold them up. Returns whether it was taken; if not, that is counted and told like a flow.
+    pub async fn send_within(&self, record: Arc<Record>, limit: Duration) -> Result<bool, OutputGone> {
+        if let Ok(sent) = timeout_at(Instant::now() + limit, self.alerts.send(record)).await {
+            return sent.map(|()| true).map_err(|_| OutputGone);
+        }
+        self.shared.counters.dropped_alerts.fetch_add(1, Ordering::Relaxed);
+        self.shared.dropped.notify_one();
+        Ok(false)
+    }
+
     /// Leaves the record that is written when the last clone is dropped, after everything that waits then. The first one
     /// stays.
     pub fn leave_goodbye(&self, record: Arc<Record>) {
@@ -173,6 +184,12 @@ impl OutputSender {
         Reopener(Arc::clone(&self.shared))
     }
 
+    /// What it is called in messages.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
     /// What this output has done so far.
     #[must_use]
     pub fn counters(&self) -> &Counters {
@@ -189,6 +206,8 @@ pub struct Counters {
     pub written_bytes: AtomicU64,
     /// Flow records dropped because the queue was full.
     pub dropped_flows: AtomicU64,
+    /// Other records dropped because the output took nothing for long while others ran on.
+    pub dropped_alerts: AtomicU64,
     /// Writes and reopenings that failed.
     pub errors: AtomicU64,
     /// Records that could not be encoded. There is no known way to get one.
@@ -199,6 +218,7 @@ pub struct Counters {
 
 #[derive(Debug, Default)]
 struct Shared {
+    name: String,
     counters: Counters,
     /// The place is to be opened anew.
     reopen: AtomicBool,
@@ -210,7 +230,7 @@ struct Shared {
     goodbye: OnceLock<Arc<Record>>,
 }
 
-/// Flow records that an output dropped, for the loss record.
+/// Records that an output dropped, for the loss record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dropped {
     /// The output.
@@ -342,7 +362,8 @@ impl Feed {
     /// Adds a loss record to the batch if flows were dropped and one is due.
     fn tell_losses(&mut self, batch: &mut Batch, is_last: bool, describe_loss: &mut impl FnMut(Dropped) -> Record) {
         let now = Instant::now();
-        let total = self.shared.counters.dropped_flows.load(Ordering::Relaxed);
+        let counters = &self.shared.counters;
+        let total = counters.dropped_flows.load(Ordering::Relaxed) + counters.dropped_alerts.load(Ordering::Relaxed);
         let count = total - self.dropped_told;
         if count == 0 {
             self.complete_until = now;

@@ -1,0 +1,112 @@
+//! What an output with a spool has done and what waits in it, for metrics and `egresswatch status`.
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use serde::Serialize;
+
+use crate::alert::Timestamp;
+
+/// What an output with a spool has done since the start. Reading it costs a few loads.
+#[derive(Debug, Default)]
+pub struct QueueCounters {
+    pub(super) delivered_records: AtomicU64,
+    pub(super) delivered_bytes: AtomicU64,
+    pub(super) refused_records: AtomicU64,
+    pub(super) dropped_records: AtomicU64,
+    pub(super) retries: AtomicU64,
+    pub(super) failures: AtomicU64,
+    pub(super) asked_to_wait: AtomicU64,
+    pub(super) no_answers: AtomicU64,
+    pub(super) last_success_ms: AtomicI64,
+    pub(super) is_failing: AtomicBool,
+    pub(super) depth_records: AtomicU64,
+    pub(super) depth_bytes: AtomicU64,
+    /// Time of the oldest item in ms since the epoch; 0 for none.
+    pub(super) oldest_ms: AtomicI64,
+    last_error: Mutex<Option<String>>,
+}
+
+/// [`QueueCounters`] at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct QueueFigures {
+    /// Records that the receiver confirmed.
+    pub delivered_records: u64,
+    /// Their bytes.
+    pub delivered_bytes: u64,
+    /// Records that the receiver refused for good; they are in the dead-letter file.
+    pub refused_records: u64,
+    /// Records dropped because the queue was full.
+    pub dropped_records: u64,
+    /// Tries after a failed one.
+    pub retries: u64,
+    /// Deliveries that failed without the receiver asking for a pause.
+    pub failures: u64,
+    /// Deliveries after which the receiver asked for a pause.
+    pub asked_to_wait: u64,
+    /// Deliveries that did not end in time.
+    pub no_answers: u64,
+    /// When the receiver last confirmed something.
+    pub last_success: Option<Timestamp>,
+    /// Whether the last delivery failed.
+    pub is_failing: bool,
+    /// What the last failure was; it stays after the receiver has recovered.
+    pub last_error: Option<String>,
+    /// Records that wait.
+    pub depth_records: u64,
+    /// Their bytes.
+    pub depth_bytes: u64,
+    /// Time of the oldest record that waits.
+    pub oldest: Option<Timestamp>,
+}
+
+impl QueueCounters {
+    /// The figures now.
+    #[must_use]
+    pub fn figures(&self) -> QueueFigures {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let time = |counter: &AtomicI64| match counter.load(Ordering::Relaxed) {
+            0 => None,
+            milliseconds => Some(Timestamp::from_unix_ns(i128::from(milliseconds) * 1_000_000)),
+        };
+        QueueFigures {
+            delivered_records: count(&self.delivered_records),
+            delivered_bytes: count(&self.delivered_bytes),
+            refused_records: count(&self.refused_records),
+            dropped_records: count(&self.dropped_records),
+            retries: count(&self.retries),
+            failures: count(&self.failures),
+            asked_to_wait: count(&self.asked_to_wait),
+            no_answers: count(&self.no_answers),
+            last_success: time(&self.last_success_ms),
+            is_failing: self.is_failing.load(Ordering::Relaxed),
+            last_error: self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            depth_records: count(&self.depth_records),
+            depth_bytes: count(&self.depth_bytes),
+            oldest: time(&self.oldest_ms),
+        }
+    }
+
+    pub(super) fn succeeded(&self, records: u64, bytes: u64) {
+        self.delivered_records.fetch_add(records, Ordering::Relaxed);
+        self.delivered_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        self.last_success_ms.store(i64::try_from(now.as_millis()).unwrap_or(i64::MAX), Ordering::Relaxed);
+    }
+
+    pub(super) fn set_last_error(&self, reason: &str) {
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+    }
+
+    pub(super) fn set_depth(&self, records: u64, bytes: u64, oldest: Option<Timestamp>) {
+        self.depth_records.store(records, Ordering::Relaxed);
+        self.depth_bytes.store(bytes, Ordering::Relaxed);
+        let oldest_ms = oldest.map_or(0, |oldest| i64::try_from(oldest.unix_ns() / 1_000_000).unwrap_or(0));
+        self.oldest_ms.store(oldest_ms, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,227 @@
+//! The task that feeds one output's transport from its queue.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, sleep, sleep_until, timeout},
+};
+
+use super::{Backoff, QueueCounters, SpoolSender, backoff::PAUSE_MAX, dead_letter::DeadLetter};
+use crate::sink::delivery::{AnyDelivery, Delivered, Failure, Item, Refused};
+
+/// A delivery that takes longer than its own deadline should have let it is given up after this time.
+const GUARD: Duration = Duration::from_mins(5);
+
+/// Feeds one output's transport until it is told to end, or its queue is closed and empty.
+pub struct Delivering {
+    output: String,
+    delivery: Box<dyn AnyDelivery>,
+    spool: SpoolSender,
+    backoff: Backoff,
+    counters: Arc<QueueCounters>,
+    dead_letter: DeadLetter,
+    reopening: Arc<Reopening>,
+    give_up: watch::Receiver<Option<Instant>>,
+    failures: u32,
+}
+
+/// Tells the task of an output what to do.
+#[derive(Clone, Debug)]
+pub struct Steering {
+    reopening: Arc<Reopening>,
+    give_up: watch::Sender<Option<Instant>>,
+}
+
+#[derive(Debug, Default)]
+struct Reopening {
+    is_asked: AtomicBool,
+    asked: Notify,
+}
+
+impl Steering {
+    /// Lets the transport open its place anew before the next batch, and cuts a pause short.
+    pub fn reopen(&self) {
+        self.reopening.is_asked.store(true, Ordering::Release);
+        self.reopening.asked.notify_one();
+    }
+
+    /// Ends the task at `deadline`, whatever is left: it stays in the spool.
+    pub fn give_up_at(&self, deadline: Instant) {
+        self.give_up.send_replace(Some(deadline));
+    }
+}
+
+/// The deadline has come.
+struct GivenUp;
+
+impl Delivering {
+    /// The task for `output`, and what steers it.
+    #[must_use]
+    pub fn new(
+        output: &str,
+        delivery: Box<dyn AnyDelivery>,
+        spool: SpoolSender,
+        config: &super::Config,
+        counters: Arc<QueueCounters>,
+    ) -> (Self, Steering) {
+        let reopening = Arc::new(Reopening::default());
+        let (give_up_sender, give_up) = watch::channel(None);
+        let steering = Steering { reopening: Arc::clone(&reopening), give_up: give_up_sender };
+        let task = Self {
+            output: output.to_owned(),
+            delivery,
+            spool,
+            backoff: config.retry,
+            counters,
+            dead_letter: DeadLetter::new(Path::new(&config.directory), output),
+            reopening,
+            give_up,
+            failures: 0,
+        };
+        (task, steering)
+    }
+
+    /// Delivers in order. Nothing that is not confirmed is lost when this ends or is dropped.
+    pub async fn run(mut self) {
+        let mut give_up = self.give_up.clone();
+        tokio::select! {
+            biased;
+            GivenUp = given_up(&mut give_up) => {}
+            () = self.deliver_all() => {}
+        }
+    }
+
+    async fn deliver_all(&mut self) {
+        let mut from = 0;
+        loop {
+            let limits = self.delivery.limits();
+            let batch = self.spool.read(&self.output, from, limits).await;
+            let Some((last, _)) = batch.last() else { return };
+            from = last + 1;
+            let (numbers, items): (Vec<u64>, Vec<Item>) = batch.into_iter().unzip();
+            self.deliver_batch(&numbers, &items).await;
+        }
+    }
+
+    /// Delivers the whole batch, however often it takes.
+    async fn deliver_batch(&mut self, numbers: &[u64], items: &[Item]) {
+        let mut done = 0;
+        while let Some(rest) = items.get(done..).filter(|rest| !rest.is_empty()) {
+            if self.reopening.is_asked.swap(false, Ordering::AcqRel) {
+                self.delivery.reopen();
+            }
+            let outcome = timeout(GUARD, self.delivery.deliver(rest)).await;
+            let (confirmed, refused, failure) = match outcome {
+                Ok(Ok(Delivered { refused })) => (rest.len(), refused, None),
+                Ok(Err(failure)) => {
+                    let confirmed = failure.confirmed.min(rest.len());
+                    (confirmed, failure.refused.clone(), Some((failure, false)))
+                }
+                Err(_) => {
+                    let reason = format!("no answer for {} s: the connection is tried anew", GUARD.as_secs());
+                    self.delivery.reopen();
+                    (0, Vec::new(), Some((Failure::new(reason), true)))
+                }
+            };
+            let confirmed_items = rest.get(..confirmed).unwrap_or(rest);
+            let refused = self.keep_refused(confirmed_items, refused).await;
+            if let Some(last) = (done + confirmed).checked_sub(1).and_then(|last| numbers.get(last))
+                && confirmed > 0
+            {
+                self.spool.confirm(&self.output, last + 1, refused);
+                let bytes = confirmed_items.iter().map(|item| item.bytes.len() as u64).sum();
+                self.counters.succeeded(confirmed as u64 - refused, bytes);
+            }
+            done += confirmed;
+            match failure {
+                None => self.recovered(),
+                Some((failure, no_answer)) => self.failed(&failure, no_answer, confirmed > 0).await,
+            }
+        }
+    }
+
+    fn recovered(&mut self) {
+        self.failures = 0;
+        if self.counters.is_failing.swap(false, Ordering::Relaxed) {
+            tracing::info!(output = self.output, "records are delivered again");
+        }
+    }
+
+    /// Counts a failure and waits until the next try.
+    async fn failed(&mut self, failure: &Failure, no_answer: bool, progressed: bool) {
+        self.failures = if progressed { 1 } else { self.failures.saturating_add(1) };
+        let kind = match failure.retry_after {
+            _ if no_answer => &self.counters.no_answers,
+            Some(_) => &self.counters.asked_to_wait,
+            None => &self.counters.failures,
+        };
+        kind.fetch_add(1, Ordering::Relaxed);
+        self.counters.set_last_error(&failure.reason);
+        if !self.counters.is_failing.swap(true, Ordering::Relaxed) {
+            let receiver = self.delivery.describe();
+            tracing::warn!(output = self.output, receiver, reason = failure.reason, "not delivered: it is tried again");
+        }
+        let jitter = self.backoff.pause(self.failures);
+        let pause = failure.retry_after.map_or(jitter, |asked| asked.min(PAUSE_MAX.get()) + jitter.min(asked));
+        tokio::select! {
+            () = sleep(pause) => {}
+            () = self.reopening.asked.notified() => {}
+        }
+        self.counters.retries.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Writes what was refused to the dead-letter file and returns how many these are. What cannot be written there is
+    /// counted and told all the same.
+    async fn keep_refused(&mut self, confirmed: &[Item], refused: Vec<Refused>) -> u64 {
+        let refused: Vec<_> = refused
+            .into_iter()
+            .filter_map(|Refused { index, reason }| Some((confirmed.get(index)?.clone(), reason)))
+            .collect();
+        let count = refused.len() as u64;
+        if let Some((_, reason)) = refused.first() {
+            let dead_letter = self.dead_letter.clone();
+            let file = dead_letter.path().display().to_string();
+            tracing::warn!(
+                output = self.output,
+                records = count,
+                reason,
+                file,
+                "the receiver refuses records for good"
+            );
+            let kept = tokio::task::spawn_blocking(move || dead_letter.append(&refused)).await;
+            match kept {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(output = self.output, %error, file, "refused records are not kept"),
+                Err(error) => tracing::error!(output = self.output, %error, "refused records are not kept"),
+            }
+            self.counters.refused_records.fetch_add(count, Ordering::Relaxed);
+        }
+        count
+    }
+}
+
+/// Waits for the deadline, once there is one.
+async fn given_up(give_up: &mut watch::Receiver<Option<Instant>>) -> GivenUp {
+    loop {
+        let deadline = *give_up.borrow_and_update();
+        let Some(deadline) = deadline else {
+            if give_up.changed().await.is_err() {
+                // Nobody can tell any more: the queue's end is the end.
+                std::future::pending::<()>().await;
+            }
+            continue;
+        };
+        tokio::select! {
+            () = sleep_until(deadline) => return GivenUp,
+            changed = give_up.changed() => if changed.is_err() { sleep_until(deadline).await; return GivenUp; },
+        }
+    }
+}
