@@ -290,7 +290,7 @@ mod tests {
             ("type = 3", "in `type`: not a text"),
             ("type = \"file\"", "missing field `path`"),
             ("type = \"file\"\npath = \"x\"", "in `path`: `x` is relative: write an absolute path"),
-            ("type = \"file\"\npath = \"/x\"\npahts = 1", "in `pahts`: unknown field `pahts`"),
+            ("type = \"file\"\npath = \"/x\"\ncolour = 1", "in `colour`: unknown field `colour`"),
             ("type = \"file\"\npath = \"/x\"\nformat = \"xml\"", "in `format`: unknown variant `xml`"),
             (
                 "type = \"file\"\npath = \"/x\"\nfilter = { records = [\"alarm\"] }",

@@ -25,6 +25,8 @@ const PACKAGES: &[Package] = &[
     // The clients of the kernel tests, each another way of sending.
     Package { program: "curl", name: "curl", part: Part::Test },
     Package { program: "python3", name: "python3", part: Part::Test },
+    // Environments for packages of Python, such as the validator of OCSF; no program of its own.
+    Package { program: "python3", name: "python3-venv", part: Part::Test },
     Package { program: "ncat", name: "ncat", part: Part::Test },
     Package { program: "nc", name: "netcat-openbsd", part: Part::Test },
     Package { program: "ping", name: "iputils-ping", part: Part::Test },
