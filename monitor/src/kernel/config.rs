@@ -74,7 +74,7 @@ impl Default for Config {
             report_interval: Duration::from_secs(1),
             report_bytes: ByteSize::from_bytes(1 << 20),
             flow_table_entries: 1 << 15,
-            flagged_table_entries: 1 << 13,
+            flagged_table_entries: 1 << 15,
             flow_ring_size: ByteSize::from_bytes(2 << 20),
             flagged_ring_size: ByteSize::from_bytes(1 << 20),
             process_ring_size: ByteSize::from_bytes(2 << 20),
