@@ -26,14 +26,15 @@ pub(crate) fn check(workspace: &Workspace) -> Result<()> {
     summary.finish("cargo xtask deploy-check")
 }
 
-/// Lets systemd read the unit. The program it starts need not be installed here, so a copy starts `true`.
+/// Lets systemd read the unit. The program it starts need not be installed here, so a copy starts `true` for it, to reload
+/// as well.
 fn unit(workspace: &Workspace) -> Result<()> {
     let source = workspace.path("deploy/systemd/egresswatch.service");
     let text = fs::read_to_string(&source).with_context(|| format!("cannot read {}", source.display()))?;
     ensure!(text.contains("ExecStart=/usr/local/bin/egresswatch run\n"), "{} starts something else", source.display());
     let folder = tempfile::tempdir().context("cannot make a folder")?;
     let copy = folder.path().join("egresswatch.service");
-    let text = text.replace("ExecStart=/usr/local/bin/egresswatch run\n", "ExecStart=/bin/true\n");
+    let text = text.replace("=/usr/local/bin/egresswatch ", "=/bin/true ");
     let text = text.replace("Documentation=man:egresswatch(1) file:", "Documentation=file:");
     fs::write(&copy, text).with_context(|| format!("cannot write {}", copy.display()))?;
     let verdict = process::output(process::command("systemd-analyze").args(["verify", "--man=no"]).arg(&copy))?;
