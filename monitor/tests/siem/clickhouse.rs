@@ -1,4 +1,4 @@
-//! The fleet's questions of `deploy/siem/clickhouse`, asked of real records in ClickHouse's embedded engine.
+//! The fleet's questions of `deploy/siem/clickhouse`, asked of real records in `ClickHouse`'s embedded engine.
 
 use std::{collections::BTreeMap, fs};
 
