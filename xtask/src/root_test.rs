@@ -1,7 +1,7 @@
 //! Tests that need root, as programs: they are built as the user and run elsewhere, as root or in a guest.
 
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -9,20 +9,8 @@ use serde_json::Value;
 use crate::process;
 use crate::workspace::Workspace;
 
-/// The target whose C library can be linked statically without another toolchain.
-const STATIC_TARGET: &str = "x86_64-unknown-linux-gnu";
-
 /// The variable by which the tests are told which daemon to start.
 pub(crate) const DAEMON_VARIABLE: &str = "EGRESSWATCH_BIN";
-
-/// How the programs are linked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Linking {
-    /// As every other build of this checkout, which it shares.
-    Dynamic,
-    /// With everything inside, for guests that have no libraries.
-    Static,
-}
 
 /// A test program and the daemon it starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,48 +32,31 @@ impl RootTest {
     }
 
     /// Builds the test target of this name, and the daemon with it.
-    pub(crate) fn build(workspace: &Workspace, name: &str, linking: Linking) -> Result<Self> {
+    pub(crate) fn build(workspace: &Workspace, name: &str) -> Result<Self> {
         let mut cargo = process::cargo();
         cargo
             .current_dir(workspace.root())
             .args(["test", "--no-run", "--locked", "--package", "egresswatch", "--test", name])
             .args(["--message-format", "json-render-diagnostics"])
             .stderr(std::process::Stdio::inherit());
-        if linking == Linking::Static {
-            link_statically(&mut cargo, workspace);
-        }
         let messages = process::output(&mut cargo)?;
+        let program =
+            executable(&messages, "test", name).with_context(|| format!("cargo built no test program `{name}`"))?;
+        let daemon = executable(&messages, "bin", "egresswatch").context("cargo built no program `egresswatch`")?;
+        let folder = workspace.target("root-tests");
+        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         Ok(Self {
-            program: executable(&messages, "test", name)
-                .with_context(|| format!("cargo built no test program `{name}`"))?,
-            daemon: executable(&messages, "bin", "egresswatch").context("cargo built no program `egresswatch`")?,
+            program: without_debug_information(&program, &folder.join(format!("{name}-tests")))?,
+            daemon: without_debug_information(&daemon, &folder.join("egresswatch"))?,
         })
     }
 }
 
-/// Builds the daemon alone, with everything inside.
-pub(crate) fn static_daemon(workspace: &Workspace) -> Result<PathBuf> {
-    let mut cargo = process::cargo();
-    cargo
-        .current_dir(workspace.root())
-        .args(["build", "--locked", "--package", "egresswatch", "--bin", "egresswatch"])
-        .args(["--message-format", "json-render-diagnostics"])
-        .stderr(std::process::Stdio::inherit());
-    link_statically(&mut cargo, workspace);
-    let messages = process::output(&mut cargo)?;
-    executable(&messages, "bin", "egresswatch").context("cargo built no program `egresswatch`")
-}
-
-fn link_statically(cargo: &mut Command, workspace: &Workspace) {
-    // Flags of its own need a target directory of their own, or every build would undo the other's.
-    cargo
-        .args(["--target", STATIC_TARGET])
-        // A guest copies the programs into memory, and nobody debugs there.
-        .args(["--config", "profile.dev.strip=\"debuginfo\""])
-        // Emulation makes slow code ten times slower, and every test starts the daemon anew.
-        .args(["--config", "profile.dev.opt-level=2"])
-        .env("RUSTFLAGS", "-Ctarget-feature=+crt-static")
-        .env("CARGO_TARGET_DIR", workspace.target("static"));
+/// A copy of the program that is a quarter as large: the tests copy themselves and have their copies hashed, in guests with
+/// all of it in memory.
+fn without_debug_information(program: &Path, copy: &Path) -> Result<PathBuf> {
+    process::run(process::command("strip").arg("--strip-debug").arg("-o").arg(copy).arg(program))?;
+    Ok(copy.to_owned())
 }
 
 /// The path of one executable among cargo's messages, one JSON object a line.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::process::{self, Root};
-use crate::root_test::{DAEMON_VARIABLE, Linking, RootTest};
+use crate::root_test::{DAEMON_VARIABLE, RootTest};
 use crate::setup::{self, Part};
 use crate::ui::{Outcome, Summary};
 use crate::workspace::Workspace;
@@ -59,7 +59,7 @@ fn without_root(reason: &str) -> Outcome {
 /// Builds as the user and runs as root, so that no file of root's ends up in the target directory.
 fn as_root(workspace: &Workspace, root: Root, name: &str, forwarded: &[String]) -> Result<()> {
     setup::ensure(workspace, &[Part::Test])?;
-    let test = RootTest::build(workspace, name, Linking::Dynamic)?;
+    let test = RootTest::build(workspace, name)?;
     let environment: &[(&str, &OsStr)] = &[(DAEMON_VARIABLE, test.daemon.as_os_str())];
     let mut command = root.command(&test.program, environment);
     // The folder cargo itself starts tests in. One at a time: they share the one kernel.

@@ -37,16 +37,17 @@ pub(super) fn write(folder: &Path, kernel: &Kernel, payload: &RootTest, test_arg
     archive.file("init", 0o755, INIT.as_bytes());
     archive.file("run-tests", 0o755, test_script(test_arguments).as_bytes());
     archive.file("bin/busybox", 0o755, &static_busybox()?);
-    archive.file("host/kernel-tests", 0o755, &read(&payload.program)?);
-    archive.file("host/egresswatch", 0o755, &read(&payload.daemon)?);
+    // With this machine's libraries, so that the guests run the very programs that the tests here run.
+    add_program(&mut archive, "host/kernel-tests", &payload.program)?;
+    add_program(&mut archive, "host/egresswatch", &payload.daemon)?;
     for name in HOST_PROGRAMS {
         let program = process::find_program(name)
             .with_context(|| format!("`{name}` is not installed: run `cargo xtask setup --only vm`"))?;
-        add_host_program(&mut archive, name, &program)?;
+        add_program(&mut archive, &format!("usr/bin/{name}"), &program)?;
     }
     for name in HOST_CLIENTS {
         if let Some(program) = process::find_program(name) {
-            add_host_program(&mut archive, name, &program)?;
+            add_program(&mut archive, &format!("usr/bin/{name}"), &program)?;
         }
     }
     let mut order = String::new();
@@ -88,8 +89,8 @@ fn static_busybox() -> Result<Vec<u8>> {
 }
 
 /// Adds a program and the libraries it names, at the places where it looks for them.
-fn add_host_program(archive: &mut Archive, name: &str, path: &Path) -> Result<()> {
-    archive.file(&format!("usr/bin/{name}"), 0o755, &read(path)?);
+fn add_program(archive: &mut Archive, place: &str, path: &Path) -> Result<()> {
+    archive.file(place, 0o755, &read(path)?);
     // `ldd` fails for static programs, which need nothing.
     let listing = process::output(process::command("ldd").arg(path)).unwrap_or_default();
     for library in libraries_of_ldd(&listing) {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 
-use crate::root_test::{Linking, RootTest};
+use crate::root_test::RootTest;
 use crate::setup::{self, Part};
 use crate::ui::{self, Outcome, Summary};
 use crate::workspace::Workspace;
@@ -42,7 +42,7 @@ pub(crate) struct Arguments {
     /// Seconds a guest may take
     #[arg(long, default_value_t = TIMEOUT_SECONDS, value_name = "SECONDS")]
     timeout: u64,
-    /// A folder with static `kernel-tests` and `egresswatch` binaries to run instead of building them
+    /// A folder with `kernel-tests` and `egresswatch` to run instead of building them
     #[arg(long, value_name = "FOLDER")]
     payload: Option<PathBuf>,
     /// Arguments of the test program: a filter, or options such as --nocapture
@@ -77,9 +77,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     setup::ensure(workspace, &[Part::Vm])?;
     let payload = match &arguments.payload {
         Some(folder) => RootTest::in_folder(folder)?,
-        None => ui::step("build the kernel tests as static programs", || {
-            RootTest::build(workspace, "kernel", Linking::Static)
-        })?,
+        None => ui::step("build the kernel tests", || RootTest::build(workspace, "kernel"))?,
     };
     matrix(workspace, lines, &payload, &plan)
 }
@@ -95,7 +93,7 @@ struct Plan<'a> {
 fn ensure_host() -> Result<()> {
     ensure!(
         cfg!(target_arch = "x86_64"),
-        "the guests are x86_64 machines and their static test programs are built on an x86_64 host: run this there"
+        "the guests are x86_64 machines and their test programs are built on an x86_64 host: run this there"
     );
     Ok(())
 }

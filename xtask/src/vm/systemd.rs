@@ -16,13 +16,16 @@ use super::initramfs::Archive;
 use super::kernel::{Kernel, Line};
 use crate::apt::{self, Suite};
 use crate::process::{self, Root};
-use crate::root_test;
+use crate::root_test::RootTest;
 use crate::setup::{self, Part};
 use crate::ui;
 use crate::workspace::Workspace;
 
 /// The release whose systemd runs the unit; the kernel is the one it comes with.
 const SUITE: Suite = Suite { name: "trixie" };
+
+/// Its C library, which must not be older than that the monitor was linked with.
+const SUITE_LIBRARY: (u32, u32) = (2, 41);
 
 /// What the guest has beyond the essential packages.
 const PACKAGES: &str = "systemd,systemd-sysv,dbus,udev,iproute2";
@@ -41,7 +44,7 @@ const TEST_UNIT: &str = "[Unit]\nAfter=egresswatch.service multi-user.target\n[S
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     super::ensure_host()?;
     setup::ensure(workspace, &[Part::Vm])?;
-    let daemon = ui::step("build the monitor as a static program", || root_test::static_daemon(workspace))?;
+    let daemon = ui::step("build the monitor", || daemon(workspace))?;
     let kernel = Kernel::fetch(workspace, Line::V6_12, false)?;
     let folder = workspace.target("vm/systemd");
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
@@ -57,6 +60,26 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
         report.console.display()
     );
     Ok(())
+}
+
+/// The monitor that the other tests run, so that nothing is built twice.
+fn daemon(workspace: &Workspace) -> Result<PathBuf> {
+    let version = process::output(process::command("getconf").arg("GNU_LIBC_VERSION"))?;
+    let library = library_version(&version).with_context(|| format!("getconf named no C library: {version:?}"))?;
+    ensure!(
+        library <= SUITE_LIBRARY,
+        "the monitor that is built here needs {}, newer than the one of {} in the guest: run this on {} or older",
+        version.trim(),
+        SUITE.name,
+        SUITE.name
+    );
+    Ok(RootTest::build(workspace, "kernel")?.daemon)
+}
+
+/// The numbers in `glibc 2.36`.
+fn library_version(text: &str) -> Option<(u32, u32)> {
+    let (major, minor) = text.trim().strip_prefix("glibc ")?.split_once('.')?;
+    Some((major.parse().ok()?, minor.split('.').next()?.parse().ok()?))
 }
 
 /// The base archive, made at the first time.
@@ -117,4 +140,16 @@ fn image(workspace: &Workspace, folder: &Path, base: &Path, daemon: &Path) -> Re
     let written = io::copy(&mut base, &mut image).and_then(|_| image.write_all(&archive.finish()));
     written.with_context(|| format!("cannot write {}", path.display()))?;
     Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_of_the_c_library_is_read() {
+        assert_eq!(library_version("glibc 2.36\n"), Some((2, 36)));
+        assert_eq!(library_version("glibc 2.41.9000\n"), Some((2, 41)));
+        assert_eq!(library_version("musl 1.2"), None);
+    }
 }
