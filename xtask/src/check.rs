@@ -28,7 +28,7 @@ pub(crate) fn ci(workspace: &Workspace) -> Result<()> {
     let mut summary = Summary::default();
     checks(workspace, &mut summary);
     summary.step("cargo xtask test", || test::run(workspace, &test::Arguments::default()));
-    summary.step("cargo xtask demo", || crate::demo::run(workspace, &crate::demo::Arguments::default()));
+    summary.step("cargo xtask demo", || crate::demo::run(workspace, &crate::demo::Arguments::after_tests(workspace)));
     summary.step("cargo xtask vm --all", || vm::run(workspace, &vm::Arguments::default()));
     summary.step("cargo xtask systemd-test", || vm::systemd::run(workspace));
     summary.finish("cargo xtask ci")

@@ -21,6 +21,7 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 use serde_json::Value;
 
 use crate::process::{self, Root};
+use crate::root_test;
 use crate::run;
 use crate::ui;
 use crate::workspace::Workspace;
@@ -43,6 +44,13 @@ pub(crate) struct Arguments {
     /// The part that runs inside the namespace
     #[arg(long, hide = true)]
     inside: bool,
+}
+
+impl Arguments {
+    /// With the monitor that the tests have built.
+    pub(crate) fn after_tests(workspace: &Workspace) -> Self {
+        Self { daemon: Some(root_test::built_daemon(workspace)), inside: false }
+    }
 }
 
 /// Something that happens while the demonstration waits.

@@ -12,6 +12,14 @@ use crate::workspace::Workspace;
 /// The variable by which the tests are told which daemon to start.
 pub(crate) const DAEMON_VARIABLE: &str = "EGRESSWATCH_BIN";
 
+/// Where the programs are put, below the target directory.
+const FOLDER: &str = "root-tests";
+
+/// The daemon, once [`RootTest::build`] has built it.
+pub(crate) fn built_daemon(workspace: &Workspace) -> PathBuf {
+    workspace.target(FOLDER).join("egresswatch")
+}
+
 /// A test program and the daemon it starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RootTest {
@@ -43,11 +51,11 @@ impl RootTest {
         let program =
             executable(&messages, "test", name).with_context(|| format!("cargo built no test program `{name}`"))?;
         let daemon = executable(&messages, "bin", "egresswatch").context("cargo built no program `egresswatch`")?;
-        let folder = workspace.target("root-tests");
+        let folder = workspace.target(FOLDER);
         fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         Ok(Self {
             program: without_debug_information(&program, &folder.join(format!("{name}-tests")))?,
-            daemon: without_debug_information(&daemon, &folder.join("egresswatch"))?,
+            daemon: without_debug_information(&daemon, &built_daemon(workspace))?,
         })
     }
 }
