@@ -358,6 +358,12 @@ impl Pipeline {
         self.names.losses()
     }
 
+    /// How full the tables of names are: name, entries, capacity.
+    #[must_use]
+    pub fn name_tables(&self) -> [(&'static str, usize, usize); 2] {
+        self.names.occupancy()
+    }
+
     /// Reads the running processes again, after events about processes were lost.
     pub fn reseed_processes(&mut self) {
         if let Err(error) = self.processes.seed() {

@@ -66,6 +66,16 @@ pub(super) fn print(state: &Value, output: &mut Output<'_>) -> io::Result<()> {
         let count = one.get("count").and_then(Value::as_u64).unwrap_or(0);
         output.line(format_args!("    {:<24} {:<6} {count}", part("list"), part("severity")))?;
     }
+    let untold: Vec<_> = list("/untold")
+        .iter()
+        .filter_map(|one| {
+            let count = one.get("count")?.as_u64().filter(|count| *count > 0)?;
+            Some(format!("{count} {}", printable(one.get("reason")?.as_str()?).replace('_', " ")))
+        })
+        .collect();
+    if !untold.is_empty() {
+        row(output, "not told", untold.join(", "))?;
+    }
     let losses: Vec<_> = list("/losses")
         .iter()
         .filter_map(|loss| {

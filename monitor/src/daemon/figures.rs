@@ -9,9 +9,9 @@ use crate::{
     kernel::Occupancy,
     metrics::{
         AlertCount, DegradationState, FlowFigures, ListState, LossFigure, ProcessFigures, ReloadState, Snapshot,
-        TableState,
+        TableState, UntoldCount,
     },
-    policy::Severity,
+    policy::{Severity, rules::EngineStats},
 };
 
 /// Combinations of list and severity that alerts are counted by: more than there are lists.
@@ -65,6 +65,13 @@ impl Watch {
             entries: entries as u64,
             capacity: capacity as u64,
         };
+        let mut tables = vec![
+            table("flows", totals.live_flows as usize, self.stages.flow_capacity),
+            table("flagged_ipv4_prefixes", ipv4, ipv4_capacity),
+            table("flagged_ipv6_prefixes", ipv6, ipv6_capacity),
+        ];
+        let others = pipeline.processes().occupancy().into_iter().chain(pipeline.name_tables());
+        tables.extend(others.map(|(name, entries, capacity)| table(name, entries, capacity)));
         let mut alerts_by_list: Vec<_> = self
             .figures
             .alerts
@@ -99,13 +106,10 @@ impl Watch {
             },
             alerts: totals.alerts,
             alerts_by_list,
+            untold: untold(pipeline.rule_stats()),
             losses: losses.map(|(stage, reason, count)| LossFigure { stage, reason, count }).collect(),
             refused_records: self.refused,
-            tables: vec![
-                table("flows", totals.live_flows as usize, self.stages.flow_capacity),
-                table("flagged_ipv4_prefixes", ipv4, ipv4_capacity),
-                table("flagged_ipv6_prefixes", ipv6, ipv6_capacity),
-            ],
+            tables,
             processes: ProcessFigures {
                 running: processes.running,
                 ended: processes.ended,
@@ -118,4 +122,18 @@ impl Watch {
             outputs: self.outputs.states(),
         }
     }
+}
+
+/// The counts of what rules keep back.
+fn untold(stats: EngineStats) -> Vec<UntoldCount> {
+    let EngineStats { ignored, suppressed, folded, rate_limited, maintained } = stats;
+    [
+        ("ignored", ignored),
+        ("suppressed", suppressed),
+        ("folded", folded),
+        ("rate_limited", rate_limited),
+        ("maintenance", maintained),
+    ]
+    .map(|(reason, count)| UntoldCount { reason, count })
+    .into()
 }

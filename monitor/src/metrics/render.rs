@@ -134,6 +134,8 @@ impl Metrics {
             (vec![("list", alerts.list.clone()), ("severity", alerts.severity.to_owned())], alerts.count)
         });
         self.counters("list_alerts", "Alerts by list and severity; one on several lists counts for each", by_list);
+        let untold = snapshot.untold.iter().map(|one| (vec![("reason", one.reason.to_owned())], one.count));
+        self.counters("untold_matches", "Matches of rules and lists that no alert told by itself, by reason", untold);
         let processes = &snapshot.processes;
         self.counter("processes_evicted", "Ended processes forgotten for newer ones", processes.evicted);
         self.counter("processes_not_recorded", "Running processes beyond the limit", processes.not_recorded);

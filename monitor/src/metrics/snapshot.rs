@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub alerts: u64,
     /// The same by list and severity; an alert on several lists counts for each of them.
     pub alerts_by_list: Vec<AlertCount>,
+    /// What rules and lists matched so far and no alert told by itself.
+    pub untold: Vec<UntoldCount>,
     /// Losses of each kind so far.
     pub losses: Vec<LossFigure>,
     /// Kernel records that could not be understood.
@@ -94,6 +96,16 @@ pub struct AlertCount {
     pub list: String,
     /// Severity of the alert.
     pub severity: &'static str,
+    /// How many.
+    pub count: u64,
+}
+
+/// Matches that no alert told by itself, for one reason.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct UntoldCount {
+    /// Why: `ignored` and `suppressed` are told nowhere, `folded`, `rate_limited` and `maintenance` as a count in a later
+    /// alert.
+    pub reason: &'static str,
     /// How many.
     pub count: u64,
 }
@@ -195,6 +207,7 @@ impl Snapshot {
             flows: FlowFigures { seen: 20_481, ended: 20_400, open: 81, unattributed: 0 },
             alerts: 3,
             alerts_by_list: vec![AlertCount { list: "us-fcc-covered".to_owned(), severity: "high", count: 3 }],
+            untold: vec![UntoldCount { reason: "suppressed", count: 2 }],
             losses: vec![LossFigure { stage: LossStage::Kernel, reason: "flow_ring_full", count: 0 }],
             refused_records: 0,
             tables: vec![TableState { table: "flagged_ipv4_prefixes", entries: 12_345, capacity: 65_536 }],

@@ -86,6 +86,11 @@ impl KnownAddresses {
     pub(super) fn len(&self) -> usize {
         self.addresses.len()
     }
+
+    /// Addresses that there is room for.
+    pub(super) fn capacity(&self) -> usize {
+        self.addresses.capacity()
+    }
 }
 
 impl Sighting {

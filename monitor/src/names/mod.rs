@@ -103,6 +103,15 @@ impl Names {
         }
     }
 
+    /// How full the tables are: name, entries, capacity.
+    #[must_use]
+    pub fn occupancy(&self) -> [(&'static str, usize, usize); 2] {
+        [
+            ("named_addresses", self.known.len(), self.known.capacity()),
+            ("named_flows", self.flows.len(), self.flows.capacity()),
+        ]
+    }
+
     /// Reads captured payload.
     pub fn take_in(&mut self, capture: &Capture) -> Learned {
         let mut learned = Learned::default();

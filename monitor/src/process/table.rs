@@ -263,6 +263,15 @@ impl Table {
         }
     }
 
+    /// How full the table is: name, entries, capacity.
+    #[must_use]
+    pub fn occupancy(&self) -> [(&'static str, usize, usize); 2] {
+        [
+            ("running_processes", self.running, self.running_limit),
+            ("ended_processes", self.processes.len() - self.running, self.ended_limit),
+        ]
+    }
+
     /// Takes a process, and those of its ancestors that are not held, from `/proc`.
     fn adopt(&mut self, pid: u32, start_ticks: Option<u64>) -> Option<Adopted> {
         let mut chain: Vec<(ProcessKey, Snapshot)> = Vec::new();

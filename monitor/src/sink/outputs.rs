@@ -235,6 +235,9 @@ impl<'de> Deserialize<'de> for OutputConfig {
         let format = take(&mut table, "format").map_err(D::Error::custom)?;
         let filter = take(&mut table, "filter").map_err(D::Error::custom)?;
         match OutputKind::read(&token, table) {
+            Some(Ok(OutputKind::Elasticsearch(_))) if matches!(format, RecordFormat::Cef | RecordFormat::Human) => {
+                Err(D::Error::custom("in `format`: Elasticsearch takes nothing but JSON: write \"ecs\" or \"ocsf\""))
+            }
             Some(Ok(kind)) => Ok(Self { format, filter, kind }),
             Some(Err(error)) => Err(D::Error::custom(in_key(None, &error))),
             None => Err(D::Error::custom(format!("in `type`: unknown variant `{token}`, expected one of {}", types()))),
@@ -297,6 +300,10 @@ mod tests {
                 "in `filter.records`: unknown variant",
             ),
             ("type = \"file\"\npath = \"/x\"\nfilter = { record = [] }", "in `filter.record`: unknown field `record`"),
+            (
+                "type = \"elasticsearch\"\nurl = \"http://127.0.0.1:9200\"\nindex = \"x\"\nformat = \"cef\"",
+                "in `format`: Elasticsearch takes nothing but JSON",
+            ),
         ] {
             let error = read(&format!("[outputs.disk]\n{body}\n")).expect_err(body).to_string();
             assert!(error.contains(complaint), "{body}: {error}");
