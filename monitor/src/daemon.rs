@@ -29,7 +29,7 @@ use crate::{
     control::{self, AlertLog, Desk, ReloadRequest, ServerError, Trigger},
     host,
     kernel::{RungChoice, StartError, check_privileges, system::System},
-    metrics,
+    limits, memory, metrics,
     ownership::OwnershipError,
     process::SetupError,
     sink::{FileError, Format, OpenError, OutputError, spool::DirectoryError},
@@ -115,6 +115,7 @@ pub enum Error {
 
 /// Runs until a signal asks it to stop, or until nobody reads standard output any more.
 pub fn run(config: &Config, options: &RunOptions) -> Result<(), Error> {
+    memory::share_one_arena();
     let runtime = runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("egresswatch")
@@ -138,8 +139,10 @@ async fn run_in_runtime(config: &Config, options: &RunOptions) -> Result<(), Err
     let metrics_server = metrics::Server::bind(&config.metrics).await?;
     let source = Source::new(options);
     let fingerprint = Fingerprint::of(&source.files(config));
-    let mut stages = start::stages(config, options, &system, Arc::clone(&records))?;
-    let outputs = Outputs::open(config, options, &records)?;
+    let mut bounded = config.clone();
+    let flow_bounds = bound(&mut bounded, options);
+    let mut stages = start::stages(&bounded, options, &system, Arc::clone(&records), flow_bounds)?;
+    let outputs = Outputs::open(&bounded, options, &records)?;
     let (stop_sender, stop) = mpsc::channel(1);
     // Several that wait at once would all do the same.
     let (reload_sender, reloads) = mpsc::channel(1);
@@ -156,7 +159,7 @@ async fn run_in_runtime(config: &Config, options: &RunOptions) -> Result<(), Err
     let server = server.map(|server| tokio::spawn(server.serve(desk)));
     tell_systemd(&[NotifyState::Ready]);
 
-    let mut watch = Watch::new(stages, outputs, alerts, alert_latency);
+    let mut watch = Watch::new(stages, outputs, alerts, alert_latency, config.limits.pressure());
     let ended = watch.run(questions, news, stop).await.map_err(Error::Runtime)?;
 
     tell_systemd(&[NotifyState::Stopping]);
@@ -165,11 +168,19 @@ async fn run_in_runtime(config: &Config, options: &RunOptions) -> Result<(), Err
     for server in server.into_iter().chain(metrics_server) {
         server.abort();
     }
-    let stop = stop_within(STOP_DEADLINE, move || {
-        watch.collect();
-        async move { watch.finish(ended).await.finish().await }
-    });
+    watch.collect();
+    // With many flows this takes its time; what counts is that the outputs go on taking them.
+    while timeout(STOP_DEADLINE, watch.hand_over()).await.map_err(|_| Error::Deadline)? {}
+    let stop = stop_within(STOP_DEADLINE, move || async move { watch.finish(ended).await.finish().await });
     Box::pin(stop).await
+}
+
+/// Lowers the bounds of the stages to what the memory limit allows.
+fn bound(config: &mut Config, options: &RunOptions) -> limits::FlowBounds {
+    // Standard output, and the files.
+    let outputs = 1 + options.file.iter().chain(&config.output.file).count();
+    let Config { limits, kernel, process, names, policy, output, .. } = config;
+    limits.apply(outputs, &mut limits::Bounded { kernel, process, names, policy, output })
 }
 
 /// Collects what is left, and then gives the outputs `limit` to take it. Collecting a million flows takes longer than

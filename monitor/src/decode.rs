@@ -7,6 +7,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::unix::ffi::OsStrExt as _,
     path::PathBuf,
+    sync::Arc,
 };
 
 use bytes::{Buf, Bytes};
@@ -217,8 +218,8 @@ fn flow_of(
         key,
         reason,
         at,
-        connector: identity(&state.connector),
-        sender: identity(&state.sender),
+        connector: identity(&state.connector).map(Arc::new),
+        sender: identity(&state.sender).map(Arc::new),
         local: (state.local_address != [0; 16] && !is_packet).then_some(local),
         translated: has(flags.translated).then(|| socket_address(state.translated_address, state.translated_port_be)),
         link: is_packet.then(|| link(state)),

@@ -4,6 +4,7 @@ use std::{
     fmt,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
+    sync::Arc,
 };
 
 use bytes::Bytes;
@@ -284,9 +285,9 @@ pub struct Flow {
     /// When it was reported.
     pub at: BootTime,
     /// The process that asked for it; `None` if the flow is older than the probes.
-    pub connector: Option<Identity>,
+    pub connector: Option<Arc<Identity>>,
     /// The process that last sent on it, where that is another one.
-    pub sender: Option<Identity>,
+    pub sender: Option<Arc<Identity>>,
     /// Local address, once known.
     pub local: Option<SocketAddr>,
     /// Where packets really go, if the network translates the address asked for.
@@ -311,7 +312,7 @@ impl Flow {
     /// The process whose doing this is: the sender where it is known to differ, else the connector.
     #[must_use]
     pub fn actor(&self) -> Option<&Identity> {
-        self.sender.as_ref().or(self.connector.as_ref())
+        self.sender.as_deref().or(self.connector.as_deref())
     }
 
     /// The remote address; the unspecified one for a packet socket.

@@ -15,6 +15,7 @@ pub mod event;
 pub mod executables;
 pub mod host;
 pub mod kernel;
+pub mod limits;
 mod memory;
 pub mod metrics;
 pub mod names;

@@ -5,6 +5,7 @@
 //! report of an open flow its entry is read once more, so that the totals of a flow that falls silent are exact within
 //! [`READ_DELAY_NS`] and one report interval of its last byte.
 
+mod beyond;
 mod held;
 mod live;
 
@@ -24,6 +25,7 @@ use crate::{
     },
     event::{BootTime, Capture, Event, Flow, FlowKey, ReportReason},
     executables::Executables,
+    limits::{Demand, FlowBounds},
     names::{self, Asker, FlowNames, NameLosses, Names, Proxied},
     ownership::{Owner, OwnerLookup},
     policy::{
@@ -34,6 +36,9 @@ use crate::{
     units::Duration,
 };
 
+pub use beyond::Released;
+
+use beyond::Beyond;
 use held::{Due, Held};
 use live::{Details, LiveFlow, LiveFlows};
 
@@ -43,6 +48,12 @@ const READ_DELAY_NS: u64 = 2_000_000_000;
 const REPORTED_ENDS: usize = 1_024;
 /// How long the end of a flow that was read from the table is remembered, in ns: longer than a report waits in a ring.
 const COLLECTED_NS: u64 = 10_000_000_000;
+/// Records that are made at once, before the outputs get their turn: each takes some kilobytes.
+pub(crate) const RECORDS_AT_ONCE: usize = 512;
+/// Flows given up at once while memory is short, as a part of those that there are.
+const SHED_PART: usize = 8;
+/// Most ends read from the table that are remembered.
+const COLLECTED: usize = 32_768;
 /// A released TCP flow whose end nobody reports has ended when it is silent for this long, in ns.
 const RELEASED_SILENCE_NS: u64 = 5_000_000_000;
 
@@ -102,10 +113,14 @@ pub struct Pipeline {
     /// Alerts that wait for what is read of an executable.
     held: Held,
     records: Arc<RecordBuilder>,
-    /// Makes what [`Self::live_records`] returns.
+    /// Makes what [`Self::live_record`] returns.
     answers: RecordBuilder,
     clock: WallClock,
     live: LiveFlows,
+    /// Open flows for which there was no room.
+    beyond: Beyond,
+    /// Flows that have ended, or fell silent, and are still to be written: with the time of the end, if it is one.
+    ending: VecDeque<(FlowKey, Option<BootTime>)>,
     /// Flows whose end was read from the table, with their first sight and when that was: reports on them may still wait
     /// in a ring, and must not make them anew.
     collected: HashMap<FlowKey, (BootTime, BootTime)>,
@@ -150,6 +165,8 @@ impl Pipeline {
             records,
             clock,
             live: LiveFlows::default(),
+            beyond: Beyond::default(),
+            ending: VecDeque::new(),
             collected: HashMap::new(),
             reported_ends: VecDeque::new(),
             reads: VecDeque::new(),
@@ -190,15 +207,22 @@ impl Pipeline {
         self.rules.stats()
     }
 
+    /// Keeps no more open flows than these.
+    #[must_use]
+    pub fn with_flow_bounds(mut self, bounds: FlowBounds) -> Self {
+        self.live = LiveFlows::new(bounds);
+        self.beyond = Beyond::new(bounds.beyond);
+        self
+    }
+
     /// Takes one event in.
     pub fn handle(&mut self, event: Event, table: &mut impl FlowTable, outputs: &mut Vec<Arc<Record>>) {
         match event {
             Event::Flow(flow) => self.flow(&flow, table, outputs),
             Event::SocketReleased { socket_cookie, at } => {
-                for key in self.live.of_socket(socket_cookie) {
-                    let last = table.read(&key, at);
-                    self.end(&key, last, at, table, outputs);
-                }
+                self.beyond.socket_released(socket_cookie, at);
+                self.ending.extend(self.live.of_socket(socket_cookie).into_iter().map(|key| (key, Some(at))));
+                self.end_some(at, table, outputs);
             }
             Event::Exec(exec) => self.processes.exec(&exec),
             Event::Fork(fork) => self.processes.fork(&fork),
@@ -210,7 +234,10 @@ impl Pipeline {
 
     /// Does what is due at `now`: reads entries again, ends what fell silent, tells what the tracker held back.
     pub fn tick(&mut self, now: BootTime, table: &mut impl FlowTable, outputs: &mut Vec<Arc<Record>>) {
-        while let Some((due_at, key)) = self.reads.pop_front() {
+        self.end_some(now, table, outputs);
+        while outputs.len() < RECORDS_AT_ONCE
+            && let Some((due_at, key)) = self.reads.pop_front()
+        {
             if due_at > now {
                 self.reads.push_front((due_at, key));
                 break;
@@ -244,24 +271,88 @@ impl Pipeline {
             })
             .map(|(key, _)| *key)
             .collect();
-        for key in silent {
-            let last = table.read(&key, now);
-            // It may have moved since its last report.
-            if last.as_ref().is_some_and(|last| now.since_ns(last.last_at) < RELEASED_SILENCE_NS) {
+        // Those of the last time are not done yet, or there is nothing in between.
+        if self.ending.is_empty() {
+            self.ending.extend(silent.into_iter().map(|key| (key, None)));
+        }
+        self.end_some(now, table, outputs);
+    }
+
+    /// Whether [`Self::tick`] left something that is due at `now` for the next time, because it made many records.
+    #[must_use]
+    pub fn is_behind(&self, now: BootTime) -> bool {
+        !self.ending.is_empty() || self.reads.front().is_some_and(|(due_at, _)| *due_at <= now)
+    }
+
+    /// Ends flows that are known to have ended, or fell silent, until there are many records.
+    fn end_some(&mut self, now: BootTime, table: &mut impl FlowTable, outputs: &mut Vec<Arc<Record>>) {
+        while outputs.len() < RECORDS_AT_ONCE
+            && let Some((key, ended_at)) = self.ending.pop_front()
+        {
+            let last = table.read(&key, ended_at.unwrap_or(now));
+            // One that fell silent may have moved since its last report.
+            let has_moved = |last: &Flow| now.since_ns(last.last_at) < RELEASED_SILENCE_NS;
+            if ended_at.is_none() && last.as_ref().is_some_and(has_moved) {
                 continue;
             }
-            self.end(&key, last, now, table, outputs);
+            self.end(&key, last, ended_at.unwrap_or(now), table, outputs);
+        }
+    }
+
+    /// Whether there are open flows that are not kept, so that the kernel's table has to be walked for their ends.
+    #[must_use]
+    pub fn has_flows_beyond(&self) -> bool {
+        self.beyond.is_any()
+    }
+
+    /// Open flows for which there was no room so far.
+    #[must_use]
+    pub const fn flows_beyond(&self) -> u64 {
+        self.beyond.count()
+    }
+
+    /// Whether sockets were released whose flows a walk has to end.
+    #[must_use]
+    pub fn has_released(&self) -> bool {
+        self.beyond.has_released()
+    }
+
+    /// A walk through the kernel's table begins: what is known to have been released.
+    #[must_use]
+    pub fn begin_walk(&mut self, now: BootTime) -> Released {
+        self.beyond.begin_walk(now)
+    }
+
+    /// A walk that began with `released` has come to its end: the flows of those sockets were ended.
+    pub fn walked(&mut self, released: &Released) {
+        self.beyond.walked(released);
+    }
+
+    /// Does what the resident memory asks for.
+    pub fn relieve(&mut self, demand: Demand) {
+        let fewer = match demand {
+            Demand::Ease if self.live.is_held_down() => return self.live.ease(),
+            Demand::Ease => return,
+            Demand::Hold => 0,
+            Demand::Shed => self.live.len() / SHED_PART,
+        };
+        for key in self.live.hold_down(fewer) {
+            if let Some(live) = self.live.remove(&key) {
+                self.beyond.note_kept(&key, live.flow.first_at);
+            }
         }
     }
 
     /// Takes in the whole flow table: for what is there at start, and after reports found no room in a ring.
     pub fn resync(&mut self, flows: Vec<Flow>, table: &mut impl FlowTable, outputs: &mut Vec<Arc<Record>>) {
         let reported: HashSet<_> = self.reported_ends.iter().copied().collect();
-        for flow in flows {
+        for mut flow in flows {
             if reported.contains(&(flow.key, flow.first_at)) {
                 continue;
             }
             if flow.facts.closed {
+                // As one that ends it is described whether there is room or not.
+                flow.reason = ReportReason::Closed;
                 let (key, at) = (flow.key, flow.at);
                 // Its last report may have come between the reading of the ring and that of the table.
                 if self.collected.get(&key).is_none_or(|(first_at, _)| *first_at != flow.first_at) {
@@ -270,15 +361,55 @@ impl Pipeline {
                     self.end(&key, None, at, table, outputs);
                 }
                 table.forget(&key);
+            } else if self.beyond.is_any() && !self.live.contains(&flow.key) {
+                self.look_beyond(flow, table, outputs);
             } else {
                 self.flow(&flow, table, outputs);
             }
         }
     }
 
-    /// Ends everything, for the end of the program: flows are written as they stand, and what was held back is told.
-    pub fn finish(&mut self, now: BootTime, table: &mut impl FlowTable, outputs: &mut Vec<Arc<Record>>) {
-        let keys: Vec<FlowKey> = self.live.iter().map(|(key, _)| *key).collect();
+    /// Ends an open flow that is not kept, if its socket was released or it fell silent; keeps it if there is room now. One
+    /// that is not known is taken in like a new one: it may be.
+    fn look_beyond(&mut self, flow: Flow, table: &mut impl FlowTable, outputs: &mut Vec<Arc<Record>>) {
+        let (key, at) = (flow.key, flow.at);
+        let silence_ns = at.since_ns(flow.last_at);
+        let has_end = matches!(key.protocol, crate::event::Protocol::Tcp);
+        let has_ended = self.beyond.is_released(key.socket_cookie)
+            || (!has_end && silence_ns >= self.config.idle.as_ns())
+            || (has_end && flow.facts.released && flow.facts.midstream && silence_ns >= RELEASED_SILENCE_NS);
+        if has_ended {
+            self.end(&key, Some(flow), at, table, outputs);
+        } else if !self.beyond.is_known(&key, flow.first_at) || self.live.has_room(flow.facts.flagged) {
+            self.flow(&flow, table, outputs);
+        } else {
+            self.beyond.note(&key, flow.first_at);
+        }
+    }
+
+    /// Writes open flows that are not kept as they stand, for the end of the program; before [`Self::finish`].
+    pub fn finish_beyond(&mut self, flows: Vec<Flow>, outputs: &mut Vec<Arc<Record>>) {
+        let reported: HashSet<_> = self.reported_ends.iter().copied().collect();
+        for mut flow in flows {
+            let is_told = reported.contains(&(flow.key, flow.first_at))
+                || self.collected.get(&flow.key).is_some_and(|(first_at, _)| *first_at == flow.first_at);
+            if is_told || self.live.contains(&flow.key) {
+                continue;
+            }
+            let moment = if flow.facts.closed { FlowMoment::Ended } else { FlowMoment::Progress };
+            // As one that ends it is described whether there is room or not.
+            flow.reason = ReportReason::Closed;
+            self.take_in(&flow, outputs);
+            if let Some(live) = self.live.remove(&flow.key) {
+                self.write(&live.flow, &live.details, moment, outputs);
+            }
+        }
+    }
+
+    /// Ends everything, for the end of the program: flows are written as they stand, and what was held back is told. To be
+    /// called until it says that nothing is left.
+    pub fn finish(&mut self, now: BootTime, table: &mut impl FlowTable, outputs: &mut Vec<Arc<Record>>) -> bool {
+        let keys: Vec<FlowKey> = self.live.iter().map(|(key, _)| *key).take(RECORDS_AT_ONCE).collect();
         for key in keys {
             if let Some(last) = table.read(&key, now) {
                 self.take_in(&last, outputs);
@@ -287,6 +418,9 @@ impl Pipeline {
                 self.write(&live.flow, &live.details, FlowMoment::Progress, outputs);
             }
         }
+        if self.live.len() > 0 {
+            return true;
+        }
         for decision in self.tracker.drain(now) {
             self.alert(Due::Lists(decision), outputs);
         }
@@ -294,6 +428,7 @@ impl Pipeline {
             self.alert(Due::Rule(decision), outputs);
         }
         self.tell_held(BootTime(u64::MAX), outputs);
+        false
     }
 
     /// Tells the alerts that have waited long enough at `now`, or need not wait any more.
@@ -324,15 +459,19 @@ impl Pipeline {
         self.held.due_at()
     }
 
-    /// The open flows as records, brought up to date from the kernel's table.
-    pub fn live_records(&self, now: BootTime, table: &impl FlowTable) -> Vec<Record> {
-        self.live
-            .iter()
-            .map(|(key, live)| {
-                let flow = table.read(key, now).unwrap_or_else(|| live.flow.clone());
-                self.answers.flow(self.clock, &self.subject(&flow, &live.details), FlowMoment::Progress)
-            })
-            .collect()
+    /// The open flows, for [`Self::live_record`].
+    #[must_use]
+    pub fn live_keys(&self) -> Vec<FlowKey> {
+        self.live.iter().map(|(key, _)| *key).collect()
+    }
+
+    /// An open flow as a record, brought up to date from the kernel's table; `None` if it has ended. One at a time,
+    /// because a record takes some kilobytes.
+    pub fn live_record(&self, key: &FlowKey, now: BootTime, table: &impl FlowTable) -> Option<Record> {
+        let live = self.live.get(key)?;
+        let flow = table.read(key, now);
+        let flow = flow.as_ref().unwrap_or(&live.flow);
+        Some(self.answers.flow(self.clock, &self.subject(flow, &live.details), FlowMoment::Progress))
     }
 
     /// Renews the way from boot time to wall-clock time, which changes when the wall clock is set.
@@ -415,7 +554,13 @@ impl Pipeline {
                 let acting = |flow: &Flow| flow.actor().map(|actor| (actor.process, actor.executable));
                 let same_actor = acting(&live.flow) == acting(flow);
                 let same_address = live.flow.translated == flow.translated;
+                let known = [live.flow.connector.take(), live.flow.sender.take()];
                 live.flow.clone_from(flow);
+                for (identity, known) in [&mut live.flow.connector, &mut live.flow.sender].into_iter().zip(known) {
+                    if *identity == known {
+                        *identity = known;
+                    }
+                }
                 (
                     if same_actor && same_address { Some(Arc::clone(&live.details)) } else { None },
                     is_news || !same_actor,
@@ -442,16 +587,27 @@ impl Pipeline {
     /// Describes a flow that is new, or whose sender or address changed, and keeps it.
     fn describe_live(&mut self, flow: &Flow) -> Arc<Details> {
         let details = self.describe(flow);
-        if let Some(live) = self.live.get_mut(&flow.key) {
-            live.details = Arc::clone(&details);
+        if self.live.describe(&flow.key, &details) {
             return details;
         }
-        self.totals.flows += 1;
-        if details.actor.is_none() {
-            self.totals.unattributed_flows += 1;
+        let is_ending = flow.reason == ReportReason::Closed;
+        let is_kept = is_ending || self.live.has_room(!details.matches.is_empty());
+        let is_counted = if is_kept {
+            self.beyond.forget(&flow.key, flow.first_at)
+        } else {
+            self.beyond.note(&flow.key, flow.first_at)
+        };
+        if !is_counted {
+            self.totals.flows += 1;
+            if details.actor.is_none() {
+                self.totals.unattributed_flows += 1;
+            }
+        }
+        if !is_kept {
+            return details;
         }
         let live = LiveFlow {
-            flow: flow.clone(),
+            flow: self.live.share_identities(flow.clone()),
             details: Arc::clone(&details),
             is_read_planned: false,
             written_at: flow.first_at,
@@ -480,10 +636,9 @@ impl Pipeline {
         let flows: Vec<_> = self.live.iter().map(|(_, live)| (live.flow.clone(), Arc::clone(&live.details))).collect();
         for (flow, known) in flows {
             // Its processes may have ended meanwhile, and have not changed.
-            let details = self.describe_with(&flow, known.actor.clone(), known.connector.clone());
-            if let Some(live) = self.live.get_mut(&flow.key) {
-                live.details = Arc::clone(&details);
-            }
+            let details = self.details_with(&flow, known.actor.clone(), known.connector.clone());
+            let details = self.live.share_details(details);
+            self.live.describe(&flow.key, &details);
             let is_ignored = self.judge(&flow, &details, outputs);
             if !is_ignored && (details.matches != known.matches || details.owner != known.owner) {
                 self.observe_lists(&flow, &details, outputs);
@@ -494,32 +649,24 @@ impl Pipeline {
 
     /// Who sent it, who owns the address, what it was called, which lists it hits.
     fn describe(&mut self, flow: &Flow) -> Arc<Details> {
+        let details = self.details(flow);
+        self.live.share_details(details)
+    }
+
+    fn details(&mut self, flow: &Flow) -> Details {
         let connector = flow.connector.as_ref().map(|identity| self.processes.resolve(identity));
         let actor = match &flow.sender {
             Some(identity) => Some(self.processes.resolve(identity)),
             None => connector.clone(),
         };
-        self.describe_with(flow, actor, connector)
+        self.details_with(flow, actor, connector)
     }
 
-    fn describe_with(
-        &mut self,
-        flow: &Flow,
-        actor: Option<Arc<Process>>,
-        connector: Option<Arc<Process>>,
-    ) -> Arc<Details> {
+    fn details_with(&mut self, flow: &Flow, actor: Option<Arc<Process>>, connector: Option<Arc<Process>>) -> Details {
         let address = flow.remote_address();
         if flow.key.destination().is_none() {
             let (owner, names) = (Owner::default(), FlowNames::default());
-            return Arc::new(Details {
-                actor,
-                connector,
-                file: None,
-                owner,
-                names,
-                target_owner: None,
-                matches: Vec::new(),
-            });
+            return Details { actor, connector, file: None, owner, names, target_owner: None, matches: Vec::new() };
         }
         let owner = self.ownership.lookup(address);
         let mut matches = self.lists.match_address(address, &owner);
@@ -543,7 +690,7 @@ impl Pipeline {
             }
             _ => None,
         };
-        Arc::new(Details { actor, connector, file, owner, names, target_owner, matches })
+        Details { actor, connector, file, owner, names, target_owner, matches }
     }
 
     fn names_of(&mut self, flow: &Flow) -> FlowNames {
@@ -625,6 +772,7 @@ impl Pipeline {
     ) {
         if let Some(mut last) = last {
             table.forget(key);
+            self.make_room_for_collected(at);
             self.collected.insert(*key, (last.first_at, at));
             last.facts.closed = true;
             last.at = at;
@@ -635,6 +783,18 @@ impl Pipeline {
             self.totals.ended_flows += 1;
             self.names.forget(key);
             self.write(&live.flow, &live.details, FlowMoment::Ended, outputs);
+        }
+    }
+
+    /// Forgets ends before their time if there are too many: a report on one of them that still waits in a ring would then
+    /// make a flow that falls silent.
+    fn make_room_for_collected(&mut self, now: BootTime) {
+        if self.collected.len() < COLLECTED {
+            return;
+        }
+        self.collected.retain(|_, (_, at)| now.since_ns(*at) < COLLECTED_NS / 10);
+        if self.collected.len() >= COLLECTED {
+            self.collected.clear();
         }
     }
 

@@ -360,8 +360,8 @@ fn chromium_process() -> Process {
     }
 }
 
-fn identity(process: &Process) -> Identity {
-    Identity {
+fn identity(process: &Process) -> Arc<Identity> {
+    Arc::new(Identity {
         process: process.key,
         thread_id: process.thread_id,
         user_id: process.user.id,
@@ -371,7 +371,7 @@ fn identity(process: &Process) -> Identity {
         network_namespace_cookie: Some(1),
         executable: process.executable.as_ref().and_then(|executable| executable.file),
         comm: process.comm.clone(),
-    }
+    })
 }
 
 fn matches() -> Vec<Match> {

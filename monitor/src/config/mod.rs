@@ -17,7 +17,7 @@ pub use invalid::{Invalid, Problem};
 pub use reference::{default_toml, json_schema, reference_markdown};
 
 use crate::{
-    control, executables, kernel, metrics, names, pipeline,
+    control, executables, kernel, limits, metrics, names, pipeline,
     policy::{
         self, List, ListError, Lists,
         rules::{RuleErrors, Rules},
@@ -34,6 +34,8 @@ pub const DEFAULT_PATH: &str = "/etc/egresswatch/config.toml";
 pub struct Config {
     /// The kernel programs, their tables and rings.
     pub kernel: kernel::Config,
+    /// How much memory the monitor may take.
+    pub limits: limits::Config,
     /// Records of flows.
     pub flows: pipeline::Config,
     /// How much is remembered of processes.

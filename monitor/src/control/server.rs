@@ -29,8 +29,8 @@ const CLIENTS_MAX: usize = 8;
 /// A question for the pipeline, and where its answer goes: JSON Lines, each without its line feed.
 #[derive(Debug)]
 pub enum Question {
-    /// The live flows.
-    Flows(oneshot::Sender<Vec<String>>),
+    /// The live flows, part by part; the answer ends when its sender is dropped.
+    Flows(mpsc::Sender<Vec<String>>),
     /// The monitor's own state.
     Snapshot(oneshot::Sender<Box<Snapshot>>),
 }
@@ -49,18 +49,14 @@ pub struct Desk {
 impl Desk {
     async fn ask(&self, request: Request) -> Vec<String> {
         match request {
-            Request::Flows => {
-                let (sender, receiver) = oneshot::channel();
-                // A pipeline that stops answers nothing.
-                let _ = self.questions.send(Question::Flows(sender)).await;
-                receiver.await.unwrap_or_default()
-            }
+            // These are answered part by part.
+            Request::Flows | Request::FollowAlerts => Vec::new(),
             Request::Status => {
                 let (sender, receiver) = oneshot::channel();
                 let _ = self.questions.send(Question::Snapshot(sender)).await;
                 receiver.await.ok().and_then(|snapshot| serde_json::to_string(&snapshot).ok()).into_iter().collect()
             }
-            Request::Alerts | Request::FollowAlerts => lines(&self.alerts.follow().0),
+            Request::Alerts => lines(&self.alerts.follow().0),
             Request::Reload => {
                 let (sender, receiver) = oneshot::channel();
                 let request = ReloadRequest { trigger: Trigger::Command, answer: Some(sender) };
@@ -165,6 +161,7 @@ async fn answer(mut stream: UnixStream, desk: &Desk) -> io::Result<()> {
     timeout(PATIENCE, BufReader::new(reader.take(REQUEST_MAX_BYTES)).read_line(&mut word)).await??;
     let lines = match Request::from_token(word.trim_end()) {
         Some(Request::FollowAlerts) => return follow(stream, &desk.alerts).await,
+        Some(Request::Flows) => return flows(stream, &desk.questions).await,
         Some(request) => timeout(request.patience().unwrap_or(PATIENCE), desk.ask(request)).await?,
         None => {
             let known: Vec<_> = Request::ALL.into_iter().map(Request::as_token).collect();
@@ -180,6 +177,21 @@ async fn answer(mut stream: UnixStream, desk: &Desk) -> io::Result<()> {
         writer.shutdown().await
     };
     timeout(PATIENCE, send).await?
+}
+
+/// Sends the open flows, of which there may be many, as fast as the client takes them.
+async fn flows(mut stream: UnixStream, questions: &mpsc::Sender<Question>) -> io::Result<()> {
+    let (sender, mut parts) = mpsc::channel(1);
+    // A pipeline that stops answers nothing.
+    let _ = questions.send(Question::Flows(sender)).await;
+    while let Some(part) = timeout(PATIENCE, parts.recv()).await? {
+        let mut text = part.join("\n");
+        if !text.is_empty() {
+            text.push('\n');
+            timeout(PATIENCE, stream.write_all(text.as_bytes())).await??;
+        }
+    }
+    stream.shutdown().await
 }
 
 /// Sends the alerts there are and each further one, until the client goes or takes none for a while.

@@ -309,5 +309,19 @@ pub const LIMITS: &[Limit] = &[
     },
     Limit { token: "forwarded", what: "traffic of a virtual machine or network that this host only forwards" },
     Limit { token: "kernel_made", what: "traffic that the kernel itself makes, or that XDP programs send" },
+    Limit {
+        token: "later_http_requests",
+        what: "the hosts of further HTTP/1 requests on a connection: only the first request is read",
+    },
+    Limit {
+        token: "lost_first_segment",
+        what: "the name on a connection whose first bytes were not captured, because the ring was full or the connection \
+               is older: names from DNS are what remains",
+    },
+    Limit {
+        token: "unasked_datagrams",
+        what: "UDP datagrams that arrive before the first one is sent to that peer are not counted, and a UDP server's \
+               replies are told as attempts of egress, though the remote side began",
+    },
     Limit { token: "content", what: "what the payload says, and whether it was secret" },
 ];

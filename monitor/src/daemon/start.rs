@@ -15,6 +15,7 @@ use crate::{
     executables::Executables,
     host,
     kernel::{Kernel, system::System},
+    limits::FlowBounds,
     metrics::ListState,
     names::Names,
     ownership,
@@ -59,6 +60,7 @@ pub(super) fn stages(
     options: &RunOptions,
     system: &System,
     records: Arc<RecordBuilder>,
+    flow_bounds: FlowBounds,
 ) -> Result<Stages, Error> {
     let Policy { ownership, lists, rules, prefixes, enabled_lists } = Policy::read(config)?;
     tracing::info!(
@@ -100,6 +102,7 @@ pub(super) fn stages(
         host::wall_clock(),
     )
     .with_rules(rules, baseline, TimeZone::system())
+    .with_flow_bounds(flow_bounds)
     .with_names(Names::new(&config.names))
     .with_executables(executables, config.executables.wait);
     Ok(Stages {

@@ -28,10 +28,11 @@ use crate::{
     control::{AlertLog, Question, Trigger},
     event::{BootTime, Event, Flow, FlowKey, ReportReason},
     host,
-    kernel::{self, Kernel, Losses, Ring},
+    kernel::{self, Cursor, Kernel, Losses, Ring},
+    limits::{Demand, Pressure},
     memory,
     names::NameLosses,
-    pipeline::FlowTable,
+    pipeline::{FlowTable, Released},
 };
 
 /// Ordinary reports wait at most this long: a wake-up for each would cost more than the report.
@@ -48,14 +49,18 @@ const GATHER: Duration = Duration::from_millis(1);
 const TICK: Duration = Duration::from_millis(500);
 /// How often silent flows are looked for.
 const SWEEP: Duration = Duration::from_secs(5);
+/// Walks through the flow table for flows that are not kept may take this part of the time.
+const WALK_PART: u32 = 20;
+/// The same where sockets were released whose flows are to be ended.
+const RELEASED_WALK_PART: u32 = 2;
+/// Flows of an answer that are made at a time.
+const ANSWER_SHARE: usize = 256;
 /// How often the wall clock is compared with the boot clock, and free memory is given back.
 const CLOCK: Duration = Duration::from_mins(1);
 /// Records read from a ring before the outputs and the other rings get their turn.
 const BATCH: usize = 4_096;
 /// Flows handled before what explains flows is read again: a batch takes long enough to fill the other rings.
 const SHARE: usize = 256;
-/// The same where the flow table is read whole: each share costs a look at the flows that ended last.
-const RESYNC_SHARE: usize = 2_048;
 /// Batches of process events and captures read before the flows that they explain: more than their rings hold.
 const EXPLANATION_BATCHES: usize = 64;
 
@@ -87,6 +92,37 @@ impl Ended {
     }
 }
 
+/// Reason of the loss of flows that are not kept, because of `limits.memory`.
+const LIVE_FLOWS_FULL: &str = "live_flows_full";
+
+/// The open flows that a client has not been told of, and where it is told.
+type FlowsAnswer = (VecDeque<FlowKey>, mpsc::Sender<Vec<String>>);
+
+/// A walk through the flow table.
+struct Walk {
+    cursor: Cursor,
+    /// The sockets whose flows it ends.
+    released: Released,
+    worked: Duration,
+    /// Reports were lost since it began: another one follows it. With one begun anew at each loss, none would ever come to
+    /// its end while losses go on.
+    must_be_followed: bool,
+}
+
+impl Walk {
+    fn new(released: Released) -> Self {
+        Self { cursor: Cursor::default(), released, worked: Duration::ZERO, must_be_followed: false }
+    }
+}
+
+/// Waits until a client takes more of its answer, or has gone.
+async fn has_room(answering: Option<&FlowsAnswer>) {
+    if let Some((_, answer)) = answering {
+        // What was reserved is given back at once: nobody else sends.
+        let _ = answer.reserve().await;
+    }
+}
+
 /// The loop's state.
 pub(super) struct Watch {
     pub(super) stages: Stages,
@@ -102,11 +138,22 @@ pub(super) struct Watch {
     more_flagged: bool,
     /// The last look into the rings found nothing.
     is_idle: bool,
+    /// How long an output is waited for at the end: no more once one took nothing for that long.
+    patience: Duration,
     /// When the outputs last took one of them.
     progress_at: Instant,
     pub(super) losses: Losses,
     losses_at: Timestamp,
     name_losses: NameLosses,
+    /// Flows beyond the bound that were told.
+    flows_beyond: u64,
+    pressure: Pressure,
+    /// A walk through the flow table that is under way.
+    walk: Option<Walk>,
+    /// When the last walk ended, and how long it worked: the next one for flows that are not kept waits in proportion.
+    last_walk: (Instant, Duration),
+    /// Clients that are told of the open flows, the first of them at the moment.
+    answering: VecDeque<FlowsAnswer>,
     pub(super) refused: u64,
     pub(super) started_at: BootTime,
     /// Number of the policy in force.
@@ -122,7 +169,13 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(stages: Stages, outputs: Outputs, alerts: Arc<AlertLog>, alert_latency: Histogram) -> Self {
+    pub(super) fn new(
+        stages: Stages,
+        outputs: Outputs,
+        alerts: Arc<AlertLog>,
+        alert_latency: Histogram,
+        pressure: Pressure,
+    ) -> Self {
         let started_at = host::boot_time();
         let figures = Figures::new(stages.lists.clone());
         Self {
@@ -134,10 +187,16 @@ impl Watch {
             more_flows: false,
             more_flagged: false,
             is_idle: false,
+            patience: FAREWELL,
             progress_at: Instant::now(),
             losses: Losses::default(),
             losses_at: host::wall_clock().at(started_at),
             name_losses: NameLosses::default(),
+            flows_beyond: 0,
+            pressure,
+            walk: None,
+            last_walk: (Instant::now(), Duration::ZERO),
+            answering: VecDeque::new(),
             refused: 0,
             started_at,
             generation: 1,
@@ -199,8 +258,11 @@ impl Watch {
                 }
                 Some(news) = news.recv() => self.hear(news),
                 Some(question) = questions.recv() => self.answer(question),
+                () = has_room(self.answering.front()), if !self.answering.is_empty() => self.answer_on(),
                 () = self.outputs.flow_room(), if !self.backlog.is_empty() => {}
                 () = sleep_until(self.progress_at + STUCK), if !self.backlog.is_empty() => self.give_up_backlog().await,
+                () = std::future::ready(()), if self.walk.is_some() && self.backlog.is_empty() => self.walk_on(),
+                () = std::future::ready(()), if self.is_behind() && self.backlog.is_empty() => self.catch_up(),
                 guard = ordinary.readable(), if self.backlog.is_empty() => {
                     guard?.clear_ready();
                     self.read(Ring::Flow);
@@ -219,9 +281,9 @@ impl Watch {
     }
 
     /// Whoever asked may have gone meanwhile.
-    fn answer(&self, question: Question) {
+    fn answer(&mut self, question: Question) {
         match question {
-            Question::Flows(answer) => drop(answer.send(self.live_flows())),
+            Question::Flows(answer) => self.answering.push_back((self.stages.pipeline.live_keys().into(), answer)),
             Question::Snapshot(answer) => drop(answer.send(Box::new(self.snapshot(host::boot_time())))),
         }
     }
@@ -318,9 +380,35 @@ impl Watch {
         // What was in flight when the signal came is in the rings by now.
         self.read_all();
         self.count_losses();
+        // Many records are made: they are handed over as they are.
+        if self.walk.is_some() || self.stages.pipeline.has_flows_beyond() {
+            self.begin_walk();
+        }
+    }
+
+    /// Makes some of the last records and hands them on; says whether there are more. An output that takes none for a
+    /// while is not waited for again.
+    pub(super) async fn hand_over(&mut self) -> bool {
         let now = host::boot_time();
         let Stages { kernel, pipeline, .. } = &mut self.stages;
-        pipeline.finish(now, kernel, &mut self.ready);
+        let mut has_more = true;
+        if let Some(walk) = &mut self.walk {
+            match kernel.next_flows(&mut walk.cursor, now) {
+                Some(flows) => pipeline.finish_beyond(flows, &mut self.ready),
+                None => self.walk = None,
+            }
+        } else {
+            has_more = pipeline.finish(now, kernel, &mut self.ready);
+        }
+        self.deliver().await;
+        let deadline = Instant::now() + self.patience;
+        for record in std::mem::take(&mut self.backlog) {
+            self.outputs.send(record, deadline).await;
+        }
+        if Instant::now() >= deadline {
+            self.patience = Duration::ZERO;
+        }
+        has_more
     }
 
     /// Hands the outputs what was collected, and says goodbye.
@@ -354,8 +442,11 @@ impl Watch {
         }
         // What the kernel side saw between its attachment and now, and the connections that it found.
         self.read_all();
-        self.read_table();
-        self.deliver().await;
+        self.begin_walk();
+        while self.walk.is_some() {
+            self.walk_on();
+            self.deliver().await;
+        }
     }
 
     /// Reads a ring of flows, after the rings that explain them, and lets the stages work.
@@ -414,6 +505,14 @@ impl Watch {
         let now = host::boot_time();
         let Stages { kernel, pipeline, .. } = &mut self.stages;
         pipeline.tick(now, kernel, &mut self.ready);
+        if let Some(resident_bytes) = memory::resident_bytes() {
+            let demand = self.pressure.demand(resident_bytes);
+            pipeline.relieve(demand);
+            // What ended flows took is free, but resident until it is given back: no flows would be let in for it.
+            if demand != Demand::Ease {
+                memory::give_back();
+            }
+        }
         self.keep_contacts();
         self.count_losses();
         if let Some(logger) = &mut self.stages.kernel.logger {
@@ -445,6 +544,11 @@ impl Watch {
         let now = host::boot_time();
         let Stages { kernel, pipeline, .. } = &mut self.stages;
         pipeline.sweep(now, kernel, &mut self.ready);
+        let part = if pipeline.has_released() { RELEASED_WALK_PART } else { WALK_PART };
+        let (ended_at, worked) = self.last_walk;
+        if pipeline.has_flows_beyond() && self.walk.is_none() && ended_at.elapsed() >= worked * part {
+            self.begin_walk();
+        }
     }
 
     /// Turns new losses into records, and makes up for those that the flow table can make up for.
@@ -457,12 +561,13 @@ impl Watch {
             }
         };
         let at = host::wall_clock().at(host::boot_time());
-        let (mut must_resync, mut must_reseed) = (false, false);
+        let (mut must_resync, mut must_resync_flagged, mut must_reseed) = (false, false, false);
         for ((reason, total), (_, before)) in losses.iter().zip(self.losses.iter()) {
             if total <= before {
                 continue;
             }
             must_resync |= reason.is_flow_report();
+            must_resync_flagged |= reason == LossReason::FlaggedRingFull;
             must_reseed |= reason == LossReason::ProcessRingFull;
             let loss = Loss {
                 stage: LossStage::Kernel,
@@ -476,6 +581,7 @@ impl Watch {
             self.ready.push(Arc::new(self.stages.records.loss(at, loss)));
         }
         self.losses = losses;
+        self.count_flows_beyond(at);
         self.count_name_losses(at);
         self.losses_at = at;
         if must_reseed {
@@ -483,8 +589,31 @@ impl Watch {
         }
         if must_resync {
             self.read_all();
-            self.read_table();
+            // Flagged flows do not wait for the end of a walk: each begins with them.
+            match &mut self.walk {
+                Some(walk) if !must_resync_flagged => walk.must_be_followed = true,
+                _ => self.begin_walk(),
+            }
         }
+    }
+
+    /// Turns flows for which there was no room into a record.
+    fn count_flows_beyond(&mut self, at: Timestamp) {
+        let total = self.stages.pipeline.flows_beyond();
+        if total > self.flows_beyond {
+            let loss = Loss {
+                stage: LossStage::Pipeline,
+                reason: LIVE_FLOWS_FULL.into(),
+                count: total - self.flows_beyond,
+                total,
+                since: self.losses_at,
+                // Their ends are told with their totals.
+                recoverable: true,
+                output: None,
+            };
+            self.ready.push(Arc::new(self.stages.records.loss(at, loss)));
+        }
+        self.flows_beyond = total;
     }
 
     /// Turns names that could not be kept into records.
@@ -507,24 +636,54 @@ impl Watch {
         self.name_losses = losses;
     }
 
-    /// Takes in the whole flow table, after the rings were read.
-    fn read_table(&mut self) {
-        let now = host::boot_time();
-        let flows: Vec<Flow> = self.stages.kernel.flows(now).collect();
-        let mut flows = flows.into_iter().peekable();
-        while flows.peek().is_some() {
-            self.explain();
-            let share = flows.by_ref().take(RESYNC_SHARE).collect();
-            let Stages { kernel, pipeline, .. } = &mut self.stages;
-            pipeline.resync(share, kernel, &mut self.ready);
+    /// Begins to take in the whole flow table, after the rings were read.
+    fn begin_walk(&mut self) {
+        self.walk = Some(Walk::new(self.stages.pipeline.begin_walk(host::boot_time())));
+    }
+
+    /// Takes in the next share of the flow table.
+    fn walk_on(&mut self) {
+        self.explain();
+        let Some(walk) = &mut self.walk else { return };
+        let Stages { kernel, pipeline, .. } = &mut self.stages;
+        let begun_at = Instant::now();
+        if let Some(flows) = kernel.next_flows(&mut walk.cursor, host::boot_time()) {
+            pipeline.resync(flows, kernel, &mut self.ready);
+            walk.worked += begun_at.elapsed();
+            return;
+        }
+        pipeline.walked(&walk.released);
+        self.last_walk = (Instant::now(), walk.worked);
+        let must_be_followed = walk.must_be_followed;
+        self.walk = None;
+        if must_be_followed {
+            self.begin_walk();
         }
     }
 
-    fn live_flows(&self) -> Vec<String> {
+    /// Whether more is due than was done, because it made many records.
+    fn is_behind(&self) -> bool {
+        self.stages.pipeline.is_behind(host::boot_time())
+    }
+
+    fn catch_up(&mut self) {
+        let Stages { kernel, pipeline, .. } = &mut self.stages;
+        pipeline.tick(host::boot_time(), kernel, &mut self.ready);
+    }
+
+    /// Tells a client of some more live flows.
+    fn answer_on(&mut self) {
         let now = host::boot_time();
-        let records = self.stages.pipeline.live_records(now, &self.stages.kernel);
+        let Some((keys, answer)) = self.answering.front_mut() else { return };
+        let share: Vec<FlowKey> = keys.drain(..keys.len().min(ANSWER_SHARE)).collect();
+        let (pipeline, kernel) = (&self.stages.pipeline, &self.stages.kernel);
+        let records = share.iter().filter_map(|key| pipeline.live_record(key, now, kernel));
         // A record serialises by construction; one that does not is left out.
-        records.iter().filter_map(|record| serde_json::to_string(record).ok()).collect()
+        let lines = records.filter_map(|record| serde_json::to_string(&record).ok()).collect();
+        // The client may have gone meanwhile.
+        if answer.try_send(lines).is_err() || keys.is_empty() {
+            self.answering.pop_front();
+        }
     }
 
     /// Hands on what must arrive, and as many of the ordinary records as the outputs take at once.

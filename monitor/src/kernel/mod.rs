@@ -9,6 +9,7 @@ pub mod offsets;
 pub mod probes;
 pub mod system;
 mod tries;
+mod walk;
 
 use std::{
     io,
@@ -26,6 +27,7 @@ use tokio::io::unix::AsyncFd;
 pub use config::{Config, RungChoice};
 pub use load::{LoadError, OBJECT, check_privileges, missing_targets};
 pub use tries::{Occupancy, Prefixes, Tries};
+pub use walk::Cursor;
 
 use self::{degradation::Degradation, probes::Rung, system::System};
 use crate::{
@@ -90,6 +92,7 @@ pub struct Kernel {
     flagged_flows: HashMap<MapData, record::FlowKey, record::FlowState>,
     /// Until somebody takes them; the programs hold them as well.
     tries: Option<Tries>,
+    tables: walk::Tables,
     losses: PerCpuArray<MapData, u64>,
     /// The rung that was loaded.
     pub rung: Rung,
@@ -123,7 +126,9 @@ impl Kernel {
         loaded.attach(system)?;
         let logger = if verbose { diagnostics::logger(&mut loaded.ebpf) } else { None };
         let ebpf = &mut loaded.ebpf;
+        let tables = walk::Tables::of(ebpf)?;
         Ok(Self {
+            tables,
             process_ring: take(ebpf, "PROCESS_EVENTS")?,
             capture_ring: take(ebpf, "CAPTURES")?,
             flagged_ring: take(ebpf, "FLAGGED_EVENTS")?,
@@ -203,13 +208,11 @@ impl Kernel {
         self.tries.take()
     }
 
-    /// Every flow that the kernel side knows, flagged ones first. Flows opened meanwhile may be missing.
-    pub fn flows(&self, at: BootTime) -> impl Iterator<Item = Flow> + '_ {
-        self.flagged_flows
-            .iter()
-            .chain(self.flows.iter())
-            .filter_map(Result::ok)
-            .filter_map(move |(key, state)| decode::flow_of_entry(&key, &state, at).ok())
+    /// The next of all flows that the kernel side knows, flagged ones first; `None` at the end. Flows opened meanwhile
+    /// may be missing. The cursor begins with its default.
+    pub fn next_flows(&self, cursor: &mut Cursor, at: BootTime) -> Option<Vec<Flow>> {
+        let entries = self.tables.next(cursor)?;
+        Some(entries.iter().filter_map(|(key, state)| decode::flow_of_entry(key, state, at).ok()).collect())
     }
 
     /// What the kernel side lost since it was loaded.

@@ -52,7 +52,7 @@ pub(super) fn report(remote: [u8; 4], reason: ReportReason, at_seconds: u64, sen
     report.reason = reason;
     report.at = BootTime(at_seconds * SECOND_NS);
     report.last_at = report.at;
-    report.connector = Some(Identity {
+    report.connector = Some(Arc::new(Identity {
         process: ProcessKey { pid: 4_000_000, start_ticks: 5 },
         thread_id: 4_000_000,
         user_id: 0,
@@ -62,7 +62,7 @@ pub(super) fn report(remote: [u8; 4], reason: ReportReason, at_seconds: u64, sen
         network_namespace_cookie: None,
         executable: None,
         comm: String::from("agent"),
-    });
+    }));
     report.facts.sent = sent_bytes > 0;
     report.facts.closed = reason == ReportReason::Closed;
     report.counters.payload_out_bytes = sent_bytes;
@@ -282,7 +282,9 @@ fn totals_of_a_flow_that_falls_silent_are_read_from_the_table() {
     bench.table.0.get_mut(&key).unwrap().counters.payload_out_bytes = 617;
     assert_eq!(bench.pipeline.next_due(), Some(BootTime(4 * SECOND_NS)));
     bench.tick(4);
-    let live = bench.pipeline.live_records(BootTime(4 * SECOND_NS), &Entries::default());
+    let live: Vec<_> = (bench.pipeline.live_keys().iter())
+        .filter_map(|key| bench.pipeline.live_record(key, BootTime(4 * SECOND_NS), &Entries::default()))
+        .collect();
     assert_eq!(live.len(), 1);
     let out = live[0].egresswatch.flow.as_ref().and_then(|flow| flow.out.as_ref()).map(|out| out.payload_bytes);
     assert_eq!(out, Some(617));
@@ -313,6 +315,42 @@ fn a_released_socket_ends_each_of_its_flows_with_the_tables_totals() {
     ended.sort_by_key(|(_, bytes)| *bytes);
     assert_eq!(ended, [100, 200, 300].map(|bytes| (EventAction::FlowEnded, bytes)));
     assert!(bench.table.0.is_empty(), "the kernel side was told to forget them");
+}
+
+#[test]
+fn an_end_that_is_read_from_the_table_is_written_without_room_as_well() {
+    let mut bench = Bench::new();
+    bench.pipeline = bench.pipeline.with_flow_bounds(FlowBounds { live: 1, reserved: 0, beyond: 8 });
+    bench.report(report(UNFLAGGED, ReportReason::FirstPayload, 1, 10));
+    let mut left = report([192, 0, 2, 2], ReportReason::Read, 4, 2_000);
+    left.facts.closed = true;
+    bench.table.0.insert(left.key, left.clone());
+    bench.pipeline.resync(vec![left], &mut bench.table, &mut bench.records);
+    assert_eq!(bench.written(Dataset::Flow), [(EventAction::FlowEnded, 2_000)]);
+    assert_eq!(bench.pipeline.totals(), Totals { flows: 2, ended_flows: 1, live_flows: 1, ..Totals::default() });
+}
+
+#[test]
+fn a_walk_ends_the_flows_of_a_released_socket_that_are_not_kept_or_forgotten() {
+    let mut bench = Bench::new();
+    bench.pipeline = bench.pipeline.with_flow_bounds(FlowBounds { live: 2, reserved: 0, beyond: 3 });
+    for last in 1..=9 {
+        let mut datagrams = report([192, 0, 2, last], ReportReason::FirstPayload, 1, 10);
+        datagrams.key.protocol = Protocol::Udp;
+        bench.report(datagrams.clone());
+        bench.table.0.get_mut(&datagrams.key).unwrap().counters.payload_out_bytes = u64::from(last) * 100;
+    }
+    assert_eq!((bench.pipeline.totals().live_flows, bench.pipeline.flows_beyond()), (2, 7));
+    bench.handle(Event::SocketReleased { socket_cookie: 7, at: BootTime(2 * SECOND_NS) });
+    assert_eq!(bench.written(Dataset::Flow).len(), 2, "those that were kept");
+    let walk = bench.pipeline.begin_walk(BootTime(3 * SECOND_NS));
+    let flows: Vec<Flow> = bench.table.0.values().cloned().collect();
+    bench.pipeline.resync(flows, &mut bench.table, &mut bench.records);
+    bench.pipeline.walked(&walk);
+    let mut ended = bench.written(Dataset::Flow);
+    ended.sort_by_key(|(_, bytes)| *bytes);
+    assert_eq!(ended, [100, 200, 300, 400, 500, 600, 700, 800, 900].map(|bytes| (EventAction::FlowEnded, bytes)));
+    assert!(bench.table.0.is_empty() && !bench.pipeline.has_flows_beyond());
 }
 
 #[test]
@@ -402,7 +440,7 @@ fn an_alert_waits_a_moment_for_its_executable_and_is_followed_by_what_came_later
     let mut flow = report(FLAGGED, ReportReason::FirstPayload, 2, 517);
     let start_ticks = crate::process::start_ticks("/proc".as_ref(), child.id()).unwrap();
     if let Some(connector) = &mut flow.connector {
-        connector.process = ProcessKey { pid: child.id(), start_ticks };
+        Arc::make_mut(connector).process = ProcessKey { pid: child.id(), start_ticks };
     }
     bench.report(flow);
     assert_eq!(bench.written(Dataset::Alert), []);

@@ -16,6 +16,7 @@ use crate::{
 pub(crate) const CASES: &[Case] = &[
     Case::new("a_burst_of_a_thousand_connections_is_complete", burst),
     Case::new("twenty_thousand_connections_of_short_lived_processes_are_complete", swarm),
+    Case::new("more_open_flows_than_memory_stay_below_its_limit", memory),
     Case::new("a_flood_costs_no_alert_and_no_total", flood),
 ];
 
@@ -133,6 +134,55 @@ fn flood(rung: Rung) -> Result<()> {
     ensure!(wrong.is_none(), "not {}: {}", ordinary.name(), wrong.map_or_else(String::new, |end| end.pretty()));
     ensure!(losses.iter().any(|(reason, _)| reason == "flow_ring_full"), "the ring never was full: {losses:?}");
     no_final_loss(&view)?;
+    monitor.stop().map(drop)
+}
+
+/// Two hundred thousand flows are open at once, where the limit has room for a part of them: the monitor stays below it,
+/// says that it keeps fewer, alerts on the flagged one among them, and at their end has the totals of each.
+fn memory(rung: Rung) -> Result<()> {
+    const BYTES: u64 = 21;
+    const LIMIT_BYTES: u64 = 96 << 20;
+    let count: u32 = if is_emulated() { 40_000 } else { 200_000 };
+    let network = Network::new()?;
+    // Nobody reads what arrives: what counts is what was sent.
+    let port = network.port();
+    let server = TcpServer::start(&network, REQUEST, REPLY)?;
+    let flagged = SocketAddr::new("120.232.0.1".parse()?, server.port);
+    let (many, culprit) = (Program::new("many")?, Program::new("culprit")?);
+    let settings = "flow_table_entries = 262144\n[limits]\nmemory = \"96MiB\"";
+    let monitor = Monitor::start(rung, Settings { kernel: settings, ..Settings::default() })?;
+    let view = monitor.view();
+    let started = monitor.peak_memory_bytes()?;
+    let traffic = Traffic::UdpFanOut { first: "8.0.0.1".parse()?, count, port, send: BYTES, hold: true };
+    let open = Launch::inside(&network).start(&many, &traffic)?;
+    let quiet = Traffic::Tcp { to: flagged, connections: 1, send: REQUEST, receive: REPLY, hold: false };
+    Launch::inside(&network).run(&culprit, &quiet)?;
+    view.one("the alert", |record| record.is_alert() && record.executable() == Some(culprit.name()))?;
+    view.one("that it keeps fewer flows", |record| record.text("/egresswatch/loss/reason") == Some("live_flows_full"))?;
+    let live = monitor.live_flows()?.len();
+    ensure!(live > 0 && live < count as usize, "{live} live flows told");
+    let while_open = monitor.peak_memory_bytes()?;
+    open.finish()?;
+    let ends = view.within(patience() * 6).many(count as usize, "the end of each flow", |record| {
+        record.is_flow_end() && record.executable() == Some(many.name())
+    })?;
+    let at_end = monitor.peak_memory_bytes()?;
+    show(&format!(
+        "{rung}: {count} open flows, {live} kept; peak memory {} MiB at the start, {} while open, {} at the end",
+        started >> 20,
+        while_open >> 20,
+        at_end >> 20
+    ));
+    let remotes: std::collections::BTreeSet<_> = ends.iter().filter_map(|end| end.remote()).collect();
+    ensure!(
+        ends.len() == count as usize && remotes.len() == ends.len(),
+        "{} ends of {} flows",
+        ends.len(),
+        remotes.len()
+    );
+    let wrong = ends.iter().find(|end| end.bytes() != (Some(BYTES), Some(0)));
+    ensure!(wrong.is_none(), "{}", wrong.map_or_else(String::new, |end| end.pretty()));
+    ensure!(at_end < LIMIT_BYTES, "{at_end} bytes were resident, {started} of them at the start");
     monitor.stop().map(drop)
 }
 

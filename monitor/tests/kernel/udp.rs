@@ -97,6 +97,7 @@ fn many_destinations(rung: Rung) -> Result<()> {
             count: COUNT,
             port: server.address.port(),
             send: BYTES,
+            hold: false,
         };
         Launch::inside(&network).run(&program, &traffic)?;
         let ends = view.many(COUNT as usize, "the end of each flow", |record| {

@@ -70,7 +70,7 @@ pub(crate) enum Traffic {
     /// Datagrams on one socket to each of `to` in turn, each answered if `receive` is given.
     Udp { to: Vec<SocketAddr>, connected: bool, datagrams: u64, send: u64, receive: Option<u64>, hold: bool },
     /// Datagrams to `count` addresses from `first` on, on one unconnected socket.
-    UdpFanOut { first: Ipv4Addr, count: u32, port: u16, send: u64 },
+    UdpFanOut { first: Ipv4Addr, count: u32, port: u16, send: u64, hold: bool },
     /// Set the default destination of a datagram socket and close it.
     UdpConnectOnly { to: SocketAddr },
     /// Echo requests, each answered.
@@ -224,13 +224,14 @@ fn make(traffic: &Traffic) -> Result<()> {
         Traffic::Udp { to, connected, datagrams, send, receive, hold } => {
             udp(to, *connected, *datagrams, *send, *receive, *hold)
         }
-        Traffic::UdpFanOut { first, count, port, send } => {
+        Traffic::UdpFanOut { first, count, port, send, hold } => {
             let socket = udp_socket(true)?;
             for offset in 0..*count {
                 let address = Ipv4Addr::from_bits(first.to_bits() + offset);
                 socket.send_to(&payload(*send), (address, *port))?;
             }
-            tell(&Facts::default())
+            tell(&Facts::default())?;
+            if *hold { wait() } else { Ok(()) }
         }
         Traffic::UdpConnectOnly { to } => {
             udp_socket(to.is_ipv4())?.connect(to)?;

@@ -133,6 +133,13 @@ impl Monitor {
         Ok(kill(Pid::from_raw(self.child.id().cast_signed()), signal)?)
     }
 
+    /// The most memory that was ever resident in it, in bytes (`VmHWM`, `proc_pid_status(5)`).
+    pub(crate) fn peak_memory_bytes(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+        Ok(kilobytes.context("no VmHWM")?.trim().parse::<u64>()? * 1_024)
+    }
+
     /// Ids of the kernel programs that it holds, by the descriptors' `fdinfo`.
     pub(crate) fn loaded_programs(&self) -> Result<BTreeSet<u32>> {
         let mut own = BTreeSet::new();
