@@ -38,6 +38,7 @@ complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "flows" -d '
 complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "reload" -d 'Let the running daemon take its configuration, lists and data in anew'
 complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "doctor" -d 'Say what this host gives the monitor, what is missing and what to do'
 complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "coverage" -d 'Say which ways to send are seen on this host, and which are not'
+complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "data" -d 'See and replace the data about who owns addresses'
 complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "check" -d 'Check a configuration file, and the lists and rules that it names'
 complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "test-rules" -d 'Run recorded flows through rules, and say which would have told of what'
 complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "config" -d 'Print the default configuration, with comments'
@@ -108,6 +109,43 @@ always\t''
 never\t''"
 complete -c egresswatch -n "__fish_egresswatch_using_subcommand coverage" -l json -d 'Write one JSON object, with every rung'
 complete -c egresswatch -n "__fish_egresswatch_using_subcommand coverage" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand data; and not __fish_seen_subcommand_from info import update" -l color -d 'When to use colours; NO_COLOR is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand data; and not __fish_seen_subcommand_from info import update" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand data; and not __fish_seen_subcommand_from info import update" -f -a "info" -d 'Say which table is in force, of which day and of what it was made'
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand data; and not __fish_seen_subcommand_from info import update" -f -a "import" -d 'Make a table of files that you have, and put it in force'
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand data; and not __fish_seen_subcommand_from info import update" -f -a "update" -d 'Import from data.sources of the configuration'
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand data; and __fish_seen_subcommand_from info" -s c -l config -d 'Configuration file [default: /etc/egresswatch/config.toml if it exists]' -r -F
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand data; and __fish_seen_subcommand_from info" -l color -d 'When to use colours; NO_COLOR is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand data; and __fish_seen_subcommand_from info" -l json -d 'Write one JSON object'
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand data; and __fish_seen_subcommand_from info" -s h -l help -d 'Print help'
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand data; and __fish_seen_subcommand_from import" -l format -d 'Form of the files, where their content is not to tell it' -r -f -a "mmdb\t'MaxMind DB, with the keys of GeoLite2, DB-IP, IPinfo Lite, IPLocate or ip-location-db'
+iptoasn\t'Lines of first and last address, AS number, country and name, split by tabs, as iptoasn.com gives them'
+range-csv\t'Comma-separated values that begin with a first and a last address'
+cidr-csv\t'Comma-separated values that begin with a prefix'
+pyasn\t'Lines of a prefix and an AS number, as pyasn writes them'
+table\t'A table that this program wrote'"
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand data; and __fish_seen_subcommand_from import" -l date -d 'Date of the data [default: that of the oldest file with networks]' -r
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand data; and __fish_seen_subcommand_from import" -s o -l output -d 'Where to write the table [default: data.table of the configuration]' -r -F
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand data; and __fish_seen_subcommand_from import" -s c -l config -d 'Configuration file [default: /etc/egresswatch/config.toml if it exists]' -r -F
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand data; and __fish_seen_subcommand_from import" -l color -d 'When to use colours; NO_COLOR is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand data; and __fish_seen_subcommand_from import" -l alone -d 'Take nothing from the embedded table: what the files do not say is not known'
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand data; and __fish_seen_subcommand_from import" -l dry-run -d 'Say what would be, and change nothing'
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand data; and __fish_seen_subcommand_from import" -l rollback -d 'Bring back the table before; once more undoes it'
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand data; and __fish_seen_subcommand_from import" -l json -d 'Write one JSON object'
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand data; and __fish_seen_subcommand_from import" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand data; and __fish_seen_subcommand_from update" -s c -l config -d 'Configuration file [default: /etc/egresswatch/config.toml if it exists]' -r -F
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand data; and __fish_seen_subcommand_from update" -l color -d 'When to use colours; NO_COLOR is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand data; and __fish_seen_subcommand_from update" -l dry-run -d 'Say what would be, and change nothing'
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand data; and __fish_seen_subcommand_from update" -l json -d 'Write one JSON object'
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand data; and __fish_seen_subcommand_from update" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c egresswatch -n "__fish_egresswatch_using_subcommand check" -l color -d 'When to use colours; NO_COLOR is honoured' -r -f -a "auto\t''
 always\t''
 never\t''"

@@ -9,6 +9,7 @@ pub mod config;
 pub mod control;
 pub mod coverage;
 pub mod daemon;
+pub mod data;
 pub mod decode;
 pub mod doctor;
 pub mod event;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use super::{filter::Filter, lookup::Target};
-use crate::{control, kernel::RungChoice, units::Duration};
+use crate::{control, data::Source, kernel::RungChoice, ownership::import::Format, units::Duration};
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -52,6 +52,7 @@ pub(super) enum Command {
     Reload(ReloadArguments),
     Doctor(DoctorArguments),
     Coverage(CoverageArguments),
+    Data(DataArguments),
     Check(CheckArguments),
     TestRules(TestRulesArguments),
     /// Print the default configuration, with comments
@@ -103,7 +104,7 @@ pub(super) enum LogFormat {
 
 /// Say who owns an address or network, and which lists name it or a domain
 ///
-/// Answers from embedded data and never asks the network: no name is resolved. Lists that are switched off are looked
+/// Answers from the data in force and never asks the network: no name is resolved. Lists that are switched off are looked
 /// at too, and marked.
 #[derive(Args, Debug)]
 pub(super) struct LookupArguments {
@@ -217,6 +218,89 @@ pub(super) struct CoverageArguments {
     /// Write one JSON object, with every rung
     #[arg(long)]
     pub(super) json: bool,
+}
+
+/// See and replace the data about who owns addresses
+///
+/// The embedded table is in force until data are imported. Running daemons take another table in at once.
+#[derive(Args, Debug)]
+pub(super) struct DataArguments {
+    #[command(subcommand)]
+    pub(super) command: DataCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum DataCommand {
+    Info(DataInfoArguments),
+    Import(DataImportArguments),
+    Update(DataUpdateArguments),
+}
+
+/// Say which table is in force, of which day and of what it was made
+#[derive(Args, Debug)]
+pub(super) struct DataInfoArguments {
+    /// Write one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Configuration file [default: /etc/egresswatch/config.toml if it exists]
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) config: Option<PathBuf>,
+}
+
+/// Make a table of files that you have, and put it in force
+///
+/// Reads MMDB files (GeoLite2, DB-IP, IPinfo, IPLocate and the like), iptoasn's TSV, CSV with ranges or prefixes, pyasn's
+/// .dat files and tables of this program, plain or packed with gzip or Zstandard; docs/ownership-data.md describes them.
+/// For each fact the first file that has it counts; the embedded table comes last. The table replaces the one before only
+/// if it knows the anchors, and at once or not at all; the one before is kept.
+#[derive(Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
+pub(super) struct DataImportArguments {
+    /// Files, in the order in which they count. asn,organisation=FILE takes only that of a file; there are asn,
+    /// organisation, as-country and registered-country
+    #[arg(value_name = "[FACTS=]FILE", required_unless_present = "rollback", value_hint = ValueHint::FilePath)]
+    pub(super) files: Vec<Source>,
+    /// Form of the files, where their content is not to tell it
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub(super) format: Option<Format>,
+    /// Date of the data [default: that of the oldest file with networks]
+    #[arg(long, value_name = "DATE")]
+    pub(super) date: Option<jiff::civil::Date>,
+    /// Take nothing from the embedded table: what the files do not say is not known
+    #[arg(long)]
+    pub(super) alone: bool,
+    /// Say what would be, and change nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Bring back the table before; once more undoes it
+    #[arg(long, conflicts_with_all = ["files", "format", "date", "alone", "dry_run"])]
+    pub(super) rollback: bool,
+    /// Where to write the table [default: data.table of the configuration]
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) output: Option<PathBuf>,
+    /// Write one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Configuration file [default: /etc/egresswatch/config.toml if it exists]
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) config: Option<PathBuf>,
+}
+
+/// Import from data.sources of the configuration
+///
+/// Addresses among them are fetched, if they changed; without any, nothing is asked of the network. All else is as with
+/// `egresswatch data import`. deploy/systemd has a timer for it.
+#[derive(Args, Debug)]
+pub(super) struct DataUpdateArguments {
+    /// Say what would be, and change nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Write one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Configuration file [default: /etc/egresswatch/config.toml if it exists]
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) config: Option<PathBuf>,
 }
 
 /// Check a configuration file, and the lists and rules that it names

@@ -8,11 +8,13 @@ use crate::config::{self, Config};
 /// Checks a file and says so; whatever is wrong comes back as the error.
 pub(super) fn check(arguments: &CheckArguments, output: &mut Output<'_>) -> Result<Status, Error> {
     let loaded = Config::load(arguments.file.as_deref()).and_then(|(config, file)| {
-        // Both, so that one run tells what is wrong with either.
-        match (config.lists().err(), config.rules().err()) {
-            (None, None) => Ok((config, file)),
-            (Some(error), None) | (None, Some(error)) => Err(error),
-            (Some(lists), Some(rules)) => Err(config::Error::Several(vec![lists, rules])),
+        // All, so that one run tells everything that is wrong.
+        let mut errors: Vec<_> =
+            config.lists().err().into_iter().chain(config.rules().err()).chain(config.ownership().err()).collect();
+        match errors.len() {
+            0 => Ok((config, file)),
+            1 => Err(errors.remove(0)),
+            _ => Err(config::Error::Several(errors)),
         }
     });
     match loaded {

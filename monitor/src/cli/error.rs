@@ -6,7 +6,7 @@ use super::Output;
 use crate::{
     config,
     control::{ClientError, ServerError},
-    daemon,
+    daemon, data,
     kernel::{LoadError, StartError},
     metrics,
     ownership::OwnershipError,
@@ -44,6 +44,18 @@ pub enum Error {
     /// The embedded ownership data.
     #[error(transparent)]
     Ownership(#[from] OwnershipError),
+    /// Data that were not imported.
+    #[error(transparent)]
+    Import(#[from] data::ImportError),
+    /// An address where a file is wanted.
+    #[error("{address} is an address: fetch it yourself, or write it to data.sources for `egresswatch data update`")]
+    NotAFile {
+        /// Without its query.
+        address: String,
+    },
+    /// Data that were not updated.
+    #[error(transparent)]
+    Update(#[from] data::UpdateError),
     /// The monitor.
     #[error(transparent)]
     Daemon(#[from] daemon::Error),
@@ -84,12 +96,23 @@ impl Error {
     #[must_use]
     pub fn status(&self) -> Status {
         match self {
-            Self::Config(_) | Self::NotReloaded { is_configuration: true, .. } => Status::Configuration,
+            Self::Config(_)
+            | Self::NotReloaded { is_configuration: true, .. }
+            | Self::Update(data::UpdateError::NoSources) => Status::Configuration,
             Self::Control(ClientError::Forbidden { .. }) => Status::Privilege,
             Self::Daemon(error) => daemon_status(error),
+            Self::Import(data::ImportError::Store(error))
+            | Self::Update(data::UpdateError::Import(data::ImportError::Store(error)))
+                if error.is_forbidden() =>
+            {
+                Status::Privilege
+            }
             // The reader has seen enough (`egresswatch lists | head`): that is no failure.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Status::Success,
             Self::Control(_)
+            | Self::Import(_)
+            | Self::NotAFile { .. }
+            | Self::Update(_)
             | Self::Output(_)
             | Self::Ownership(_)
             | Self::Replay { .. }

@@ -32,14 +32,19 @@ pub fn completion_script(shell: Shell) -> String {
 pub fn man_pages() -> std::io::Result<Vec<(String, String)>> {
     let mut main = command().disable_help_flag(true);
     main.build();
-    let visible = main.get_subcommands().filter(|command| !command.is_hide_set());
     let mut pages = vec![("egresswatch.1".to_owned(), man_text(main.clone())?)];
-    for subcommand in visible {
-        let name = format!("egresswatch-{}", subcommand.get_name());
+    add_pages(&mut pages, &main, "egresswatch")?;
+    Ok(pages)
+}
+
+fn add_pages(pages: &mut Vec<(String, String)>, command: &clap::Command, parent: &str) -> std::io::Result<()> {
+    for subcommand in command.get_subcommands().filter(|command| !command.is_hide_set()) {
+        let name = format!("{parent}-{}", subcommand.get_name());
         let titled = subcommand.clone().name(name.clone()).display_name(name.clone());
         pages.push((format!("{name}.1"), man_text(titled)?));
+        add_pages(pages, subcommand, &name)?;
     }
-    Ok(pages)
+    Ok(())
 }
 
 fn man_text(command: clap::Command) -> std::io::Result<String> {
@@ -58,18 +63,18 @@ pub fn reference_markdown() -> String {
     );
     let mut main = command().max_term_width(100).term_width(100);
     main.build();
-    section(&mut text, &mut main.clone(), "egresswatch");
-    for subcommand in main.get_subcommands().filter(|command| !command.is_hide_set()) {
-        section(&mut text, &mut subcommand.clone(), &format!("egresswatch {}", subcommand.get_name()));
-    }
+    section(&mut text, &main, "egresswatch");
     text
 }
 
-fn section(text: &mut String, command: &mut clap::Command, title: &str) {
-    let help = command.render_long_help().to_string();
+fn section(text: &mut String, command: &clap::Command, title: &str) {
+    let help = command.clone().render_long_help().to_string();
     let _ = writeln!(text, "\n## `{title}`\n\n```text");
     for line in help.trim_end().lines() {
         let _ = writeln!(text, "{}", line.trim_end());
     }
     text.push_str("```\n");
+    for subcommand in command.get_subcommands().filter(|command| !command.is_hide_set()) {
+        section(text, subcommand, &format!("{title} {}", subcommand.get_name()));
+    }
 }

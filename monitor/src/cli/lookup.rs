@@ -14,7 +14,8 @@ use super::{
 };
 use crate::{
     alert::text::printable,
-    config::Config,
+    config::{self, Config},
+    data,
     doctor::age_days,
     ownership::{self, Owner, OwnerLookup as _, Scope, Table},
     policy::Lists,
@@ -110,6 +111,12 @@ struct OwnerReport {
 struct DataReport {
     date: String,
     age_days: i64,
+    /// The file of imported data; the embedded ones if it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<String>,
+    /// Why the embedded data answer and not the imported ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trouble: Option<String>,
 }
 
 impl From<Owner> for OwnerReport {
@@ -127,8 +134,12 @@ impl From<Owner> for OwnerReport {
 pub(super) fn execute(arguments: &LookupArguments, output: &mut Output<'_>) -> Result<Status, Error> {
     let (config, _) = Config::load(arguments.config.as_deref())?;
     let lists = config.lists()?;
-    let table = Table::embedded()?;
-    let report = Report::new(&arguments.target, &table, &lists, jiff::ZonedDateTime::now().date());
+    // Whoever asks may not be allowed to read what the daemon reads.
+    let (in_force, trouble) = data::load_or_embedded(&config.data.table).map_err(config::Error::from)?;
+    let today = jiff::ZonedDateTime::now().date();
+    let mut report = Report::new(&arguments.target, &in_force.table, &lists, today);
+    report.data.file = in_force.file.map(|file| file.display().to_string());
+    report.data.trouble = trouble.map(|error| error.to_string());
     if arguments.json {
         output.json(&report)?;
     } else {
@@ -163,7 +174,7 @@ impl Report {
             scope,
             owner: owner.map(OwnerReport::from),
             matches: matches.iter().map(MatchReport::new).collect(),
-            data: DataReport { date: date.to_string(), age_days: age_days(date, today) },
+            data: DataReport { date: date.to_string(), age_days: age_days(date, today), file: None, trouble: None },
         }
     }
 
@@ -185,6 +196,9 @@ impl Report {
                 row("registered in", owner.registered_country.as_deref().unwrap_or("not in the data"))?;
             }
             row("ownership data", &format!("of {}, {} days old", self.data.date, self.data.age_days))?;
+            if let Some(trouble) = &self.data.trouble {
+                row("embedded, because", trouble)?;
+            }
         }
         output.line("")?;
         matches::print(&self.matches, output)

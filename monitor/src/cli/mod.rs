@@ -7,6 +7,7 @@ mod alerts;
 mod args;
 mod configuration;
 mod coverage;
+mod data;
 mod doctor;
 mod error;
 mod filter;
@@ -80,6 +81,7 @@ fn dispatch(command: Command, colours: Colours) -> Result<Status, Error> {
         Command::Reload(arguments) => reload::execute(&arguments, output),
         Command::Doctor(arguments) => doctor::execute(&arguments, output),
         Command::Coverage(arguments) => coverage::execute(&arguments, output),
+        Command::Data(arguments) => data::execute(&arguments.command, output),
         Command::Check(arguments) => configuration::check(&arguments, output),
         Command::TestRules(arguments) => rules::test(&arguments, output),
         Command::Config => configuration::print_default(output),

@@ -17,7 +17,7 @@ pub use invalid::{Invalid, Problem};
 pub use reference::{default_toml, json_schema, reference_markdown};
 
 use crate::{
-    control, executables, kernel, limits, metrics, names, pipeline,
+    control, data, executables, kernel, limits, metrics, names, pipeline,
     policy::{
         self, List, ListError, Lists,
         rules::{RuleErrors, Rules},
@@ -46,6 +46,8 @@ pub struct Config {
     pub names: names::Config,
     /// Which lists alert, and how often.
     pub policy: policy::Config,
+    /// Where the data about owners of addresses are, and where `egresswatch data update` takes them from.
+    pub data: data::Config,
     /// Where records go at once: standard output and a file.
     pub output: sink::Config,
     /// Where records go for sure: each output has a name, keeps on the disk what its receiver has not confirmed, and delivers
@@ -95,6 +97,9 @@ pub enum Error {
     /// Rules are wrong, or `policy.enable_rules` and `policy.disable_rules` name none.
     #[error(transparent)]
     Rules(#[from] RuleErrors),
+    /// The imported ownership data cannot be used.
+    #[error(transparent)]
+    Data(#[from] data::LoadError),
     /// Several of these.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Several(Vec<Error>),
@@ -147,7 +152,15 @@ impl Config {
     /// The files and directories that the settings name and that are read with them.
     #[must_use]
     pub fn files(&self) -> Vec<PathBuf> {
-        self.policy.files.iter().chain(&self.policy.rules).cloned().collect()
+        self.policy.files.iter().chain(&self.policy.rules).chain([&self.data.table]).cloned().collect()
+    }
+
+    /// The ownership data in force.
+    ///
+    /// # Errors
+    /// A file of imported data that is there and cannot be used.
+    pub fn ownership(&self) -> Result<data::InForce, Error> {
+        Ok(data::load(&self.data.table)?)
     }
 
     /// The embedded rules and those of the user, switched as the configuration says.

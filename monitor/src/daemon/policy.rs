@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use super::{Error, RunOptions};
 use crate::{
     config::{self, Config},
+    data,
     kernel::Prefixes,
     metrics::ListState,
     ownership,
@@ -26,7 +27,17 @@ pub(super) struct Policy {
 impl Policy {
     /// Reads what `config` names. It takes its time: not for the loop.
     pub(super) fn read(config: &Config) -> Result<Self, Error> {
-        let ownership = ownership::Table::embedded()?;
+        Self::with_ownership(config, config.ownership()?.table)
+    }
+
+    /// The same at a start: where an imported table cannot be used the embedded one is, which is told. Old data name more
+    /// owners than a monitor that does not run.
+    pub(super) fn read_at_start(config: &Config) -> Result<(Self, Option<String>), Error> {
+        let (in_force, trouble) = data::load_or_embedded(&config.data.table).map_err(config::Error::from)?;
+        Ok((Self::with_ownership(config, in_force.table)?, trouble.map(|error| error.to_string())))
+    }
+
+    fn with_ownership(config: &Config, ownership: ownership::Table) -> Result<Self, Error> {
         let lists = config.lists()?;
         let rules = config.rules()?;
         let enabled_lists = lists.headers().iter().filter(|summary| summary.header.enabled).count() as u64;

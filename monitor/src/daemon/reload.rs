@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Settings that a reload takes in; all others are read at the start only.
-const RELOADED: [&str; 3] = ["policy.", "flows.", "outputs."];
+const RELOADED: [&str; 4] = ["policy.", "flows.", "outputs.", "data."];
 /// Those of them that size or open what is there already.
 const AT_START: [&str; 4] = ["policy.max_contacts", "policy.max_flows", "policy.baseline", "policy.learning"];
 

@@ -32,6 +32,8 @@ pub(super) struct Stages {
     pub(super) executables_read: Arc<Notify>,
     pub(super) records: Arc<RecordBuilder>,
     pub(super) ownership_date: jiff::civil::Date,
+    /// Why imported ownership data are not in force.
+    pub(super) ownership_trouble: Option<String>,
     pub(super) enabled_lists: u64,
     /// The same with their dates.
     pub(super) lists: Vec<ListState>,
@@ -62,7 +64,11 @@ pub(super) fn stages(
     records: Arc<RecordBuilder>,
     flow_bounds: FlowBounds,
 ) -> Result<Stages, Error> {
-    let Policy { ownership, lists, rules, prefixes, enabled_lists } = Policy::read(config)?;
+    let (policy, ownership_trouble) = Policy::read_at_start(config)?;
+    let Policy { ownership, lists, rules, prefixes, enabled_lists } = policy;
+    if let Some(trouble) = &ownership_trouble {
+        tracing::error!(error = trouble, "the embedded ownership data are in force");
+    }
     tracing::info!(
         ipv4_prefixes = prefixes.ipv4.len(),
         ipv6_prefixes = prefixes.ipv6.len(),
@@ -113,6 +119,7 @@ pub(super) fn stages(
         _reader: Reader(Some(reader)),
         records,
         ownership_date,
+        ownership_trouble,
         enabled_lists,
         lists: list_states,
         flow_capacity,

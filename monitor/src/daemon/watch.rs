@@ -223,6 +223,13 @@ impl Watch {
         let mut tick_timer = ticker(TICK);
         let mut sweep_timer = ticker(SWEEP);
         let mut clock_timer = ticker(CLOCK);
+        if let Some(missing) = self.stages.ownership_trouble.take() {
+            self.trouble(
+                "ownership_embedded",
+                format!("imported ownership data are not in force, the embedded ones are: {missing}"),
+                "mend what is named; `egresswatch data info` says which table is in force",
+            );
+        }
         self.begin().await;
         memory::give_back();
         let executables_read = Arc::clone(&self.stages.executables_read);
@@ -329,6 +336,7 @@ impl Watch {
         self.generation = new.generation;
         self.needs_restart = new.needs_restart;
         self.mend("reload_failed");
+        self.mend("ownership_embedded");
         match self.outputs.reconfigure(new.outputs) {
             Ok(()) => self.mend("outputs_not_started"),
             Err(error) => {

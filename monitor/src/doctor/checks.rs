@@ -124,16 +124,21 @@ fn data(facts: &Facts) -> Check {
     let check = |state, finding| Check::new("data", "ownership data", state, finding);
     let date = match &facts.data_date {
         Ok(date) => *date,
-        Err(error) => return check(State::Degraded, error.clone()).advise("install the program again"),
+        Err(error) => return check(State::Degraded, error.clone()).advise("see `egresswatch data info`"),
     };
     let days = age_days(date, facts.today);
     let finding = format!("of {date}, {days} days old");
     match days {
         ..DATA_NOTE_DAYS => check(State::Good, finding),
         DATA_NOTE_DAYS..DATA_DEGRADED_DAYS => check(State::Note, finding)
-            .advise("networks change hands: a newer release of EgressWatch brings younger data"),
+            .advise(
+            "networks change hands: `egresswatch data import` takes in younger data, and a newer release brings some",
+        ),
         _ => check(State::Degraded, finding)
-            .advise("some networks have changed hands since: install a newer release of EgressWatch"),
+            .advise(
+            "some networks have changed hands since: take in younger data with `egresswatch data import`, or install a newer \
+             release",
+        ),
     }
 }
 

@@ -8,13 +8,14 @@ use nix::sys::resource::{Resource, getrlimit};
 use super::{Obstacle, checks};
 use crate::{
     config::Config,
+    data,
     kernel::{
         btf::Btf,
         missing_targets, offsets,
         probes::Rung,
         system::{System, is_cgroup_root},
     },
-    ownership::{OwnerLookup as _, Table},
+    ownership::OwnerLookup as _,
 };
 
 /// The initial pid namespace (`PROC_PID_INIT_INO` in the kernel's `include/linux/proc_ns.h`).
@@ -35,7 +36,7 @@ pub struct Facts {
     pub bpf_statistics: Option<bool>,
     /// Soft limit of locked memory in bytes; `None` if unlimited or unknown.
     pub locked_memory_bytes: Option<u64>,
-    /// Date of the embedded ownership data, or why they cannot be used.
+    /// Date of the ownership data in force, or why they cannot be used.
     pub data_date: Result<Date, String>,
     /// Today.
     pub today: Date,
@@ -72,7 +73,7 @@ impl Facts {
             in_host_pid_namespace: namespace.map(|namespace| namespace == Path::new(INITIAL_PID_NAMESPACE)),
             bpf_statistics: statistics.map(|text| text.trim() != "0"),
             locked_memory_bytes: locked_memory_bytes.filter(|soft| *soft != nix::libc::RLIM_INFINITY),
-            data_date: Table::embedded().map(|table| table.data_date()).map_err(|error| error.to_string()),
+            data_date: data_date(config),
             today: jiff::ZonedDateTime::now().date(),
             daemon_answers: UnixStream::connect(&config.control.socket).is_ok(),
         }
@@ -99,6 +100,15 @@ impl Facts {
     pub fn kernel_version(&self) -> Option<(u32, u32)> {
         let mut numbers = self.system.kernel_release.split(|character: char| !character.is_ascii_digit());
         Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+    }
+}
+
+/// Another user's file is not this user's trouble: the daemon reads it.
+fn data_date(config: &Config) -> Result<Date, String> {
+    match data::load_or_embedded(&config.data.table) {
+        Ok((_, Some(error))) if !error.is_forbidden() => Err(error.to_string()),
+        Ok((in_force, _)) => Ok(in_force.table.data_date()),
+        Err(error) => Err(error.to_string()),
     }
 }
 

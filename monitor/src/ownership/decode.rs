@@ -8,6 +8,7 @@ use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 use super::{
     CountryCode, Table,
     encode::{HEADER_BYTES, MAGIC, VERSION},
+    provenance,
     ranges::{Packed, V4, V6},
     systems::Systems,
 };
@@ -21,16 +22,16 @@ const MAXIMUM_WINDOW_BYTES: u64 = 8 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum OwnershipError {
     /// The file begins with something else, or ends within its header.
-    #[error("not an ownership table: it does not begin with its mark; give a file made by `cargo xtask data`")]
+    #[error("not an ownership table: it does not begin with its mark; give a file that `egresswatch data import` made")]
     Mark,
     /// Another format.
-    #[error("the ownership table has format {found}, this program reads {VERSION}: rebuild it with `cargo xtask data`")]
+    #[error("the ownership table has format {found}, this program reads {VERSION}: import the data anew")]
     Version {
         /// The file's format.
         found: u16,
     },
     /// The date does not exist.
-    #[error("the ownership table's date {year}-{month}-{day} does not exist: rebuild it with `cargo xtask data`")]
+    #[error("the ownership table's date {year}-{month}-{day} does not exist: import the data anew")]
     Date {
         /// Year.
         year: i16,
@@ -42,12 +43,21 @@ pub enum OwnershipError {
     /// The content claims to be larger than any table.
     #[error(
         "the ownership table claims {found} bytes of content, more than the {MAXIMUM_CONTENT_BYTES} that are read: \
-         rebuild it with `cargo xtask data`"
+         import the data anew"
     )]
     TooLarge {
         /// What the header says.
         found: u32,
     },
+    /// The note of where an imported table comes from cannot be read.
+    #[error("the ownership table does not say where it comes from ({problem}): the file is damaged, take a fresh copy")]
+    Provenance {
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The content is not what was written.
+    #[error("the ownership table is not what was written: its checksum differs, take a fresh copy")]
+    Checksum,
     /// The frame does not decompress to the length in the header.
     #[error("the ownership table does not decompress ({problem}): the file is damaged, take a fresh copy")]
     Compression {
@@ -81,6 +91,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Table, OwnershipError> {
         month,
         day,
     })?;
+    let (provenance, frame) = provenance::from_frame(frame)?;
     let content = decompress(frame, u32::from_be_bytes([l3, l2, l1, l0]))?;
     let mut reader = Reader { rest: &content, end: content.len(), column: "" };
     let systems = reader.systems()?;
@@ -96,7 +107,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Table, OwnershipError> {
     })?;
     v6.finish();
     reader.ended()?;
-    Ok(Table { date, systems, v4, v6 })
+    Ok(Table { date, systems, v4, v6, provenance })
 }
 
 /// Decompresses one frame of exactly `length` bytes.

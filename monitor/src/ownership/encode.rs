@@ -1,6 +1,7 @@
 //! Writes a table file.
 //!
-//! A file is a header of [`HEADER_BYTES`], read before anything is decompressed, and one Zstandard frame:
+//! A file is a header of [`HEADER_BYTES`], read before anything is decompressed, and one Zstandard frame, in an imported
+//! table with a skippable frame before it that says where the data come from (`provenance`):
 //!
 //! | bytes | content |
 //! |---|---|
@@ -23,7 +24,7 @@
 
 use std::io;
 
-use super::{Table, ranges::Packed};
+use super::{Table, provenance, ranges::Packed};
 
 /// First bytes of a table file.
 pub(super) const MAGIC: [u8; 6] = *b"EWOWN\n";
@@ -43,7 +44,11 @@ pub fn encode(table: &Table, compress: impl FnOnce(&[u8]) -> io::Result<Vec<u8>>
     file.extend(table.date.year().to_be_bytes());
     file.extend([table.date.month().cast_unsigned(), table.date.day().cast_unsigned()]);
     file.extend(length.to_be_bytes());
-    file.extend(compress(&content)?);
+    let frame = compress(&content)?;
+    if let Some(provenance) = table.provenance() {
+        file.extend(provenance::to_frame(provenance, &frame)?);
+    }
+    file.extend(frame);
     Ok(file)
 }
 

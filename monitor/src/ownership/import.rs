@@ -1,8 +1,17 @@
 //! Readers of published ownership data.
 //!
 //! Rows may come in any order, nest and overlap, end in CRLF and quote fields; what the ranges then mean is settled by
-//! [`Ranges::flatten`]. A row that cannot be read is an error with its line, never skipped: a table with holes would
-//! answer "unknown" where the source knew.
+//! [`Ranges::flatten`]. A row that cannot be read is told with its line. For the embedded table it ends the build: a table
+//! with holes would answer "unknown" where the source knew. In a file of the user's ([`Gathered::read`]) a few are borne,
+//! because nobody else can mend it.
+
+mod csv;
+mod join;
+mod mmdb;
+#[cfg(test)]
+mod mmdb_writer;
+mod source;
+mod text;
 
 use std::{
     borrow::Cow,
@@ -10,6 +19,9 @@ use std::{
     io::{self, BufRead},
     net::IpAddr,
 };
+
+pub use join::{NoOrigins, join};
+pub use source::{Fact, Format, Gathered, SourceError, UNPACKED_MAX_BYTES};
 
 use super::{Conflict, CountryCode, Ranges};
 
@@ -84,6 +96,24 @@ pub enum Problem {
     #[error("`{found}` is not an AS number: write it as 64496 or AS64496")]
     Asn {
         /// The field.
+        found: String,
+    },
+    /// No prefix.
+    #[error("`{found}` is not a prefix: write it as 192.0.2.0/24 or 2001:db8::/32")]
+    Prefix {
+        /// The field.
+        found: String,
+    },
+    /// Columns are missing.
+    #[error("the columns are not {wanted}")]
+    Columns {
+        /// What they should be.
+        wanted: &'static str,
+    },
+    /// A record of a file that has no lines; the line is the record's number.
+    #[error("a record cannot be read: {found}")]
+    Record {
+        /// What is wrong.
         found: String,
     },
     /// No country code.
@@ -194,3 +224,6 @@ fn closing_quote(quoted: &str) -> Option<usize> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests;

@@ -110,7 +110,7 @@ fn flatten<T: Copy + Eq>(ranges: &[Range<T>], highest: u128) -> Vec<(u128, Optio
 }
 
 /// Adds a step unless the value stays the same; a second value at the same position replaces the first.
-fn append<K: PartialEq, V: PartialEq>(steps: &mut Vec<(K, V)>, start: K, value: V) {
+pub(super) fn append<K: PartialEq, V: PartialEq>(steps: &mut Vec<(K, V)>, start: K, value: V) {
     steps.pop_if(|(last_start, _)| *last_start == start);
     if steps.last().is_none_or(|(_, last_value)| *last_value != value) {
         steps.push((start, value));
@@ -123,6 +123,36 @@ fn append<K: PartialEq, V: PartialEq>(steps: &mut Vec<(K, V)>, start: K, value: 
 pub struct Layer<T> {
     pub(super) v4: Vec<(u32, Option<T>)>,
     pub(super) v6: Vec<(u128, Option<T>)>,
+}
+
+impl<T> Default for Layer<T> {
+    /// No value anywhere.
+    fn default() -> Self {
+        Self { v4: vec![(0, None)], v6: vec![(0, None)] }
+    }
+}
+
+impl<T: Copy + Eq> Layer<T> {
+    /// This layer, and where it has no value that of `other`.
+    #[must_use]
+    pub fn or(&self, other: &Self) -> Self {
+        Self { v4: filled(&self.v4, &other.v4), v6: filled(&self.v6, &other.v6) }
+    }
+
+    /// How many IPv4 and IPv6 ranges have a value.
+    #[must_use]
+    pub fn counts(&self) -> (usize, usize) {
+        let v4 = self.v4.iter().filter(|(_, value)| value.is_some()).count();
+        (v4, self.v6.iter().filter(|(_, value)| value.is_some()).count())
+    }
+}
+
+fn filled<K: Copy + Ord, T: Copy + Eq>(upper: &[(K, Option<T>)], lower: &[(K, Option<T>)]) -> Vec<(K, Option<T>)> {
+    let mut steps = Vec::with_capacity(upper.len().max(lower.len()));
+    for (start, upper, lower) in overlay(upper, lower) {
+        append(&mut steps, start, upper.or(lower));
+    }
+    steps
 }
 
 impl<T: Copy> Layer<T> {

@@ -1,10 +1,12 @@
 //! Who owns an address: autonomous system, organisation, and two of the three countries.
 
+mod anchors;
 mod data;
 mod decode;
 mod encode;
 pub mod import;
 mod layer;
+mod provenance;
 mod ranges;
 mod scope;
 mod systems;
@@ -12,10 +14,13 @@ mod table;
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
+pub use anchors::{ANCHORS, FEWEST_RANGES, NotVerified, verify};
 pub use data::{Data, TooManySystems};
 pub use decode::OwnershipError;
 pub use encode::encode;
 pub use layer::{Conflict, Layer, Ranges};
+pub(crate) use provenance::sha256;
+pub use provenance::{Provenance, SourceNote};
 pub use scope::scope;
 pub use systems::System;
 pub use table::{Facts, Prefixes, Table};

@@ -9,8 +9,8 @@ use ipnet::{Ipv4Net, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
 use jiff::civil::Date;
 
 use super::{
-    CountryCode, Data, Owner, OwnerLookup, OwnershipError, System, TooManySystems, decode,
-    layer::overlay,
+    CountryCode, Data, Layer, Owner, OwnerLookup, OwnershipError, Provenance, System, TooManySystems, decode,
+    layer::{append, overlay},
     ranges::{Packed, V4, V6},
     systems::Systems,
 };
@@ -22,9 +22,14 @@ pub struct Table {
     pub(super) systems: Systems,
     pub(super) v4: V4,
     pub(super) v6: V6,
+    /// Where it comes from; nothing for the embedded table, whose NOTICE says it.
+    pub(super) provenance: Option<Provenance>,
 }
 
 impl Table {
+    /// Version of the form of table files that is written and read.
+    pub const FORMAT_VERSION: u16 = super::encode::VERSION;
+
     /// The table in this program, made by `cargo xtask data` from public routing and registry data; see NOTICE.
     pub fn embedded() -> Result<Self, OwnershipError> {
         Self::decode(include_bytes!("../../data/ownership.bin"))
@@ -48,7 +53,7 @@ impl Table {
             v6.push(start, pack(asn, country));
         }
         v6.finish();
-        Ok(Self { date: data.date, systems, v4, v6 })
+        Ok(Self { date: data.date, systems, v4, v6, provenance: None })
     }
 
     /// The numbers and countries of `address`, without the organisation's name.
@@ -94,6 +99,40 @@ impl Table {
     #[must_use]
     pub fn range_counts(&self) -> (usize, usize) {
         (self.v4.steps().count(), self.v6.steps().count())
+    }
+
+    /// Of which files an imported table was made.
+    #[must_use]
+    pub fn provenance(&self) -> Option<&Provenance> {
+        self.provenance.as_ref()
+    }
+
+    /// The same table with a note of where it comes from, for its file.
+    #[must_use]
+    pub fn with_provenance(self, provenance: Provenance) -> Self {
+        Self { provenance: Some(provenance), ..self }
+    }
+
+    /// How many ranges of one origin the IPv4 and the IPv6 space hold.
+    #[must_use]
+    pub fn origin_counts(&self) -> (usize, usize) {
+        self.layers().0.counts()
+    }
+
+    /// Origins and registrations as they were before they were joined.
+    pub(super) fn layers(&self) -> (Layer<u32>, Layer<CountryCode>) {
+        let (mut origins, mut registrations) = (Layer::default(), Layer::default());
+        for (start, packed) in self.v4.steps() {
+            let facts = self.unpack(packed);
+            append(&mut origins.v4, start, facts.asn);
+            append(&mut registrations.v4, start, facts.registered_country);
+        }
+        for (start, packed) in self.v6.steps() {
+            let facts = self.unpack(packed);
+            append(&mut origins.v6, start, facts.asn);
+            append(&mut registrations.v6, start, facts.registered_country);
+        }
+        (origins, registrations)
     }
 
     fn packed(&self, address: IpAddr) -> Packed {

@@ -503,3 +503,48 @@ fn ranges_refuse_what_is_none() {
     assert_eq!(ranges.push(low, address("::ffff:1.0.0.1"), 1), Ok(()));
     assert_eq!(ranges.counts(), (1, 0));
 }
+
+#[test]
+fn the_embedded_table_passes_the_anchors_and_others_do_not() {
+    assert_eq!(super::verify(&EMBEDDED), Ok(()));
+    let (v4, v6) = EMBEDDED.origin_counts();
+    assert!(v4 > 350_000 && v6 > 80_000, "{v4} and {v6}");
+    let differences = super::verify(&empty()).expect_err("an empty table").differences;
+    assert_eq!(differences.len(), 6, "{differences:?}");
+    assert_eq!(differences[0], "8.8.8.8 must belong to AS15169, the data say no network");
+    assert_eq!(differences[5], "more than 60000 IPv6 ranges must have an origin, the data have 0");
+}
+
+#[test]
+fn a_note_of_where_data_come_from_survives_its_file_and_guards_it() {
+    let provenance = super::Provenance {
+        made_by: "egresswatch test".to_owned(),
+        made_at: "2026-11-01T12:00:00Z".parse().expect("a time"),
+        sources: vec![super::SourceNote {
+            name: "/data/a.tsv.gz".to_owned(),
+            format: super::import::Format::Iptoasn,
+            date: date(2026, 10, 31),
+            facts: [super::import::Fact::Asn].into(),
+            sha256: "0".repeat(64),
+            records: 7,
+            bad_records: 1,
+            licence: Some("PDDL".to_owned()),
+        }],
+        filled_from_embedded: Some(DATE),
+    };
+    let plain = file_of(&empty());
+    let file = file_of(&empty().with_provenance(provenance.clone()));
+    assert!(file.ends_with(&plain[16..]) && file.len() > plain.len());
+    let read = Table::decode(&file).expect("a table");
+    assert_eq!(read.provenance(), Some(&provenance));
+    assert_eq!(file_of(&read), file);
+    for cut in 17..file.len() {
+        assert!(Table::decode(&file[..cut]).is_err(), "cut at {cut}");
+    }
+    let mut damaged = file.clone();
+    *damaged.last_mut().expect("bytes") ^= 1;
+    assert!(matches!(Table::decode(&damaged), Err(OwnershipError::Checksum)));
+    let mut damaged = file;
+    damaged[30] = 0xff;
+    assert!(matches!(Table::decode(&damaged), Err(OwnershipError::Provenance { .. })));
+}

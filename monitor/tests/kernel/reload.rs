@@ -1,6 +1,6 @@
 //! Another policy while the monitor runs.
 
-use std::{fs, net::SocketAddr, path::Path};
+use std::{fs, net::SocketAddr, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
@@ -9,7 +9,8 @@ use crate::{
     Case,
     load::{compare, ends_to, no_final_loss},
     support::{
-        Launch, Monitor, Network, Program, Record, Rung, Settings, TcpServer, Traffic, View, is_emulated, patience,
+        Launch, Monitor, Network, Program, Record, Rung, Settings, TcpServer, Traffic, View, binary, is_emulated,
+        patience,
     },
 };
 
@@ -17,6 +18,7 @@ use crate::{
 pub(crate) const CASES: &[Case] = &[
     Case::new("a_reload_under_load_loses_no_connection_and_flags_what_is_new", under_load),
     Case::new("a_bad_file_leaves_the_old_policy_in_force_and_says_why", bad_file),
+    Case::new("imported_ownership_data_are_taken_in_and_damaged_ones_are_not", ownership_data),
 ];
 
 const REQUEST: u64 = 7;
@@ -146,5 +148,56 @@ fn bad_file(rung: Rung) -> Result<()> {
     let again = view.one("that it reloaded", |record| record.text("/event/action") == Some("policy_reloaded"))?;
     let left = again.texts("/egresswatch/status/degradations");
     ensure!(!left.contains(&"reload_failed"), "{}", again.pretty());
+    monitor.stop().map(drop)
+}
+
+/// A network that only imported data know alerts as soon as the data are there. A damaged file changes nothing.
+fn ownership_data(rung: Rung) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let at = |name: &str| folder.path().join(name);
+    fs::write(at("mine.toml"), list("203.0.113.0/24").replace("cidrs = [\"203.0.113.0/24\"]", "asns = [64500]"))?;
+    fs::write(at("mine.csv"), "198.51.100.0/24,AS64500,Somebody\n")?;
+    let rest = format!(
+        "[policy]\nfiles = [{:?}]\n[data]\ntable = {:?}",
+        at("mine.toml").display().to_string(),
+        at("ownership.bin").display().to_string()
+    );
+    fs::write(at("config.toml"), &rest)?;
+    let network = Network::new()?;
+    let server = TcpServer::start(&network, REQUEST, REPLY)?;
+    let to = SocketAddr::new("198.51.100.7".parse()?, server.port);
+    let monitor = Monitor::start(rung, Settings { rest: &rest, ..Settings::default() })?;
+    let view = monitor.view();
+    let traffic = Traffic::Tcp { to, connections: 1, send: REQUEST, receive: REPLY, hold: false };
+    let (before, after) = (Program::new("before-import")?, Program::new("after-import")?);
+    Launch::inside(&network).run(&before, &traffic)?;
+    view.one("the end of a flow to nobody that is known", |record| {
+        record.is_flow_end() && record.executable() == Some(before.name())
+    })?;
+    // Guests have the tests' program and no repository.
+    fs::write(at("all.bin"), include_bytes!("../../data/ownership.bin"))?;
+    let (mine, full, config) = (at("mine.csv"), at("all.bin"), at("config.toml"));
+    let arguments = [Path::new("data"), Path::new("import"), &mine, &full, Path::new("--config"), &config];
+    let imported = Command::new(binary()).args(arguments).output()?;
+    ensure!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
+    reloaded(&view, "file_changed")?;
+    Launch::inside(&network).run(&after, &traffic)?;
+    let alert =
+        view.one("an alert by imported data", |record| record.is_alert() && record.executable() == Some(after.name()))?;
+    ensure!(alert.text("/destination/as/organization/name") == Some("Somebody"), "{}", alert.pretty());
+    fs::write(at("ownership.bin"), "rubbish")?;
+    let told = view.one("that the reload failed", |record| {
+        record.text("/egresswatch/degradation/token") == Some("reload_failed")
+    })?;
+    let missing = told.text("/egresswatch/degradation/missing").context("no reason")?;
+    ensure!(missing.contains("ownership.bin") && missing.contains("--rollback"), "{missing}");
+    let records = monitor.stop()?;
+    let early = records.iter().find(|record| record.is_alert() && record.executable() == Some(before.name()));
+    ensure!(early.is_none(), "{}", early.map_or_else(String::new, |alert| alert.pretty()));
+    // At a start there is no policy before: the embedded data are better than none.
+    let monitor = Monitor::start(rung, Settings { rest: &rest, ..Settings::default() })?;
+    monitor.whole().one("that the embedded data are in force", |record| {
+        record.text("/egresswatch/degradation/token") == Some("ownership_embedded")
+    })?;
     monitor.stop().map(drop)
 }

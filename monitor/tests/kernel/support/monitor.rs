@@ -60,7 +60,7 @@ pub(crate) struct Settings<'a> {
 }
 
 /// The binary under test.
-fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     std::env::var_os("EGRESSWATCH_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_egresswatch").into()).into()
 }
 
