@@ -1,4 +1,4 @@
-//! `cargo xtask deploy-check`: the unit by systemd's own checker, the manifests by the schemas Kubernetes publishes.
+//! `cargo xtask deploy-check`: the units by systemd's own checker, the manifests by the schemas Kubernetes publishes.
 
 use std::fs;
 use std::path::PathBuf;
@@ -18,31 +18,45 @@ const KUBERNETES_VERSIONS: [&str; 2] = ["1.30", "1.37"];
 /// Exposure that `systemd-analyze security` may find at most, in tenths: 10.0 is an unprotected service.
 const EXPOSURE_MAX: u32 = 30;
 
+/// The units, and what each has to say.
+const UNITS: [(&str, &str); 3] = [
+    ("egresswatch.service", "ExecStart=/usr/local/bin/egresswatch run\n"),
+    ("egresswatch-data.service", "ExecStart=/usr/local/bin/egresswatch data update\n"),
+    ("egresswatch-data.timer", "OnCalendar=daily\n"),
+];
+
 /// Runs the command.
 pub(crate) fn check(workspace: &Workspace) -> Result<()> {
     let mut summary = Summary::default();
-    summary.step("the unit is one", || unit(workspace));
+    summary.step("the units are good", || units(workspace));
     summary.step("the manifests are valid", || manifests(workspace));
     summary.finish("cargo xtask deploy-check")
 }
 
-/// Lets systemd read the unit. The program it starts need not be installed here, so a copy starts `true` for it, to reload
+/// Lets systemd read the units. The program they start need not be installed here, so copies start `true` for it, to reload
 /// as well.
-fn unit(workspace: &Workspace) -> Result<()> {
-    let source = workspace.path("deploy/systemd/egresswatch.service");
-    let text = fs::read_to_string(&source).with_context(|| format!("cannot read {}", source.display()))?;
-    ensure!(text.contains("ExecStart=/usr/local/bin/egresswatch run\n"), "{} starts something else", source.display());
+fn units(workspace: &Workspace) -> Result<()> {
     let folder = tempfile::tempdir().context("cannot make a folder")?;
-    let copy = folder.path().join("egresswatch.service");
-    let text = text.replace("=/usr/local/bin/egresswatch ", "=/bin/true ");
-    let text = text.replace("Documentation=man:egresswatch(1) file:", "Documentation=file:");
-    fs::write(&copy, text).with_context(|| format!("cannot write {}", copy.display()))?;
-    let verdict = process::output(process::command("systemd-analyze").args(["verify", "--man=no"]).arg(&copy))?;
+    let mut copies = Vec::new();
+    for (name, start) in UNITS {
+        let source = workspace.path(&format!("deploy/systemd/{name}"));
+        let text = fs::read_to_string(&source).with_context(|| format!("cannot read {}", source.display()))?;
+        ensure!(text.contains(start), "{} does not have `{start}`", source.display());
+        let text = text.replace("=/usr/local/bin/egresswatch ", "=/bin/true ");
+        let text = text.replace("Documentation=man:egresswatch(1) file:", "Documentation=file:");
+        let text = text.replace("Documentation=man:egresswatch-data-update(1) file:", "Documentation=file:");
+        let copy = folder.path().join(name);
+        fs::write(&copy, text).with_context(|| format!("cannot write {}", copy.display()))?;
+        copies.push(copy);
+    }
+    let verdict = process::output(process::command("systemd-analyze").args(["verify", "--man=no"]).args(&copies))?;
     ensure!(verdict.trim().is_empty(), "systemd-analyze says: {verdict}");
-    let mut security = process::command("systemd-analyze");
-    security.args(["security", "--offline=true", "--no-pager", &format!("--threshold={EXPOSURE_MAX}")]).arg(&copy);
-    let report = process::output(&mut security)?;
-    ui::say(report.lines().last().unwrap_or_default());
+    for copy in copies.iter().filter(|copy| copy.extension().is_some_and(|extension| extension == "service")) {
+        let mut security = process::command("systemd-analyze");
+        security.args(["security", "--offline=true", "--no-pager", &format!("--threshold={EXPOSURE_MAX}")]).arg(copy);
+        let report = process::output(&mut security)?;
+        ui::say(report.lines().last().unwrap_or_default());
+    }
     Ok(())
 }
 
