@@ -8,6 +8,7 @@
 
 mod attribution;
 mod claim;
+mod delivery;
 mod executables;
 mod inventory;
 mod lifecycle;
@@ -103,6 +104,7 @@ fn cases() -> impl Iterator<Item = Case> {
         executables::CASES,
         policy::CASES,
         reload::CASES,
+        delivery::CASES,
         tools::CASES,
         load::CASES,
         names::CASES,

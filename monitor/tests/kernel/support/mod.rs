@@ -10,6 +10,7 @@ mod network;
 mod program;
 mod quic;
 mod record;
+mod rsyslog;
 mod server;
 mod ways;
 
@@ -21,5 +22,6 @@ pub(crate) use name_server::{NameServer, Zone};
 pub(crate) use network::{CABLE_IPV4, LOCAL_IPV4, LOCAL_IPV6, Network};
 pub(crate) use program::{Launch, Program, copy_generator, digest, installed};
 pub(crate) use record::Record;
+pub(crate) use rsyslog::Rsyslog;
 pub(crate) use server::{Connection, Protocol, TcpServer, UdpServer, bound_tcp, bound_udp};
 pub(crate) use ways::{DatagramWay, Datagrams, HandOver, PacketWay, Packets, Stream, StreamWay};

@@ -187,6 +187,16 @@ impl Monitor {
         Ok(all)
     }
 
+    /// `kill -9`. Returns what it said until then, but for a line that it had not finished.
+    pub(crate) fn kill(mut self) -> Result<Vec<Arc<Record>>> {
+        self.signal(Signal::SIGKILL)?;
+        self.wait()?;
+        for reader in self.readers.drain(..) {
+            reader.join().map_err(|_| anyhow!("a reader of the monitor's output panicked"))?;
+        }
+        Ok(std::mem::take(&mut self.said.records().all))
+    }
+
     fn wait(&mut self) -> Result<ExitStatus> {
         let deadline = Instant::now() + patience();
         loop {

@@ -1,0 +1,207 @@
+//! Alerts on their way to a receiver, while everything on that way is killed.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    fs,
+    net::{IpAddr, Ipv4Addr},
+    path::Path,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use crate::{
+    Case, skip,
+    support::{
+        Launch, Monitor, Network, Program, Record, Rsyslog, Rung, Settings, Traffic, UdpServer, binary, patience,
+    },
+};
+
+/// The tests of this file.
+pub(crate) const CASES: &[Case] =
+    &[Case::new("ten_thousand_alerts_survive_kills_of_receiver_and_monitor", kills).needs("rsyslogd")];
+
+/// Alerts in all.
+const ALERTS: u32 = 10_000;
+/// How often the monitor is killed; the receiver is twice as often.
+const KILLS: u32 = 5;
+/// Alerts before a kill of the receiver, of which each monitor sees two.
+const PART: u32 = 900;
+/// The first of the destinations, of a network for tests (RFC 2544). Each is one alert.
+const FIRST: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
+
+const RULE: &str = r#"
+[[rule]]
+id = "each-destination"
+title = "A destination of the test"
+condition = 'in_cidr(destination.ip, "198.18.0.0/15")'
+per = "executable_destination"
+repeat = "1d"
+max_alerts_per_hour = 1000000
+"#;
+
+/// The receiver is killed in the middle of the stream, and again before the monitor is. An alert is safe once it is in
+/// the spool, so the monitor is killed when all are: at some rounds while the receiver is down, at others while the
+/// spool is being emptied.
+fn kills(rung: Rung) -> Result<()> {
+    if rung != Rung::Base {
+        return skip("outputs know nothing of rungs: shown on the base rung");
+    }
+    let folder = tempfile::tempdir()?;
+    let rules = folder.path().join("rules.toml");
+    fs::write(&rules, RULE)?;
+    let mut receiver = Rsyslog::start()?;
+    let settings = settings(&receiver, folder.path(), &rules)?;
+    let network = Network::new()?;
+    let server = UdpServer::start(&network, IpAddr::V4(Ipv4Addr::UNSPECIFIED), None)?;
+    let program = Program::new("delivery")?;
+    let reach = |first: u32, count: u32| -> Result<()> {
+        let first = Ipv4Addr::from_bits(FIRST.to_bits() + first);
+        let traffic = Traffic::UdpFanOut { first, count, port: server.address.port(), send: 33, hold: false };
+        Launch::inside(&network).run(&program, &traffic).map(drop)
+    };
+    let mut said = Vec::new();
+    let (mut sent, mut receiver_kills, mut unconfirmed) = (0, 0, Vec::new());
+    for round in 0..KILLS {
+        let monitor = Monitor::start(rung, Settings { rest: &settings, ..Settings::default() })?;
+        if !receiver.is_running() {
+            receiver.start_again()?;
+        }
+        // In the middle of the stream.
+        let begun = usize::try_from(sent + PART / 10)?;
+        thread::scope(|scope| {
+            let sending = scope.spawn(|| reach(sent, PART));
+            receiver.wait_for(begun)?;
+            receiver.kill()?;
+            receiver.start_again()?;
+            sending.join().map_err(|_| anyhow::anyhow!("the sender panicked"))?
+        })?;
+        sent += PART;
+        receiver.wait_for(usize::try_from(sent)?)?;
+        wait_for_depth(&monitor, 0)?;
+        // All in the spool, none of them confirmed.
+        receiver.kill()?;
+        receiver_kills += 2;
+        reach(sent, PART)?;
+        wait_for_depth(&monitor, u64::from(PART))?;
+        sent += PART;
+        if round % 2 == 1 {
+            receiver.start_again()?;
+            receiver.wait_for(usize::try_from(sent - PART)? + 1)?;
+        }
+        said.push(monitor.kill()?);
+        receiver.read()?;
+        unconfirmed.push(usize::try_from(sent)?.saturating_sub(receiver.records.len()));
+    }
+    let monitor = Monitor::start(rung, Settings { rest: &settings, ..Settings::default() })?;
+    if !receiver.is_running() {
+        receiver.start_again()?;
+    }
+    reach(sent, ALERTS - sent)?;
+    receiver.wait_for(usize::try_from(ALERTS)?)?;
+    wait_for_depth(&monitor, 0)?;
+    said.push(monitor.stop()?);
+    receiver.read()?;
+    eprintln!(
+        "    {} alerts came, {} of them again, {} lines cut, in {receiver_kills} kills of the receiver and {KILLS} of \
+         the monitor, at which {unconfirmed:?} had not come",
+        receiver.records.len(),
+        receiver.repeats,
+        receiver.cut_lines
+    );
+    ensure!(receiver_kills == 10 && unconfirmed.iter().any(|count| *count > 0), "{unconfirmed:?}");
+    complete(&receiver.records, said.iter().flatten().map(AsRef::as_ref))?;
+    in_order(&receiver.records, said.len())
+}
+
+/// One output to the receiver, the rule, and nothing else that could alert.
+fn settings(receiver: &Rsyslog, folder: &Path, rules: &Path) -> Result<String> {
+    let lists = Command::new(binary()).args(["lists", "--json"]).output()?;
+    let lists: Vec<Value> =
+        String::from_utf8_lossy(&lists.stdout).lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let lists: Vec<_> = lists.iter().filter_map(|list| list.get("id")?.as_str()).collect();
+    ensure!(!lists.is_empty(), "no list is known");
+    Ok(format!(
+        r#"
+[policy]
+rules = ["{rules}"]
+disable = {lists:?}
+disable_rules = ["memory-only-program", "program-in-shared-memory"]
+[spool]
+directory = "{spool}"
+[spool.retry]
+first = "20ms"
+longest = "200ms"
+[outputs.siem]
+type = "syslog"
+transport = "tls"
+address = {address:?}
+tls = {{ ca = "{authority}" }}
+filter = {{ records = ["alert"] }}
+"#,
+        rules = rules.display(),
+        spool = folder.join("spool").display(),
+        address = receiver.address(),
+        authority = receiver.authority().display(),
+    ))
+}
+
+/// Waits until so many records are in the spool, on the disk.
+fn wait_for_depth(monitor: &Monitor, records: u64) -> Result<()> {
+    let deadline = Instant::now() + patience();
+    loop {
+        let answer = monitor.ask(&["status", "--json"])?;
+        let state: Value = serde_json::from_slice(&answer.stdout).context("no state")?;
+        let outputs = state.get("outputs").and_then(Value::as_array).context("no outputs")?;
+        let siem = outputs.iter().find(|output| output.get("output").and_then(Value::as_str) == Some("siem"));
+        let depth = siem.and_then(|siem| siem.pointer("/queue/depth_records")?.as_u64()).context("no queue")?;
+        if depth == records {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "{depth} records are in the spool, not {records}: {state}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Every destination has its one alert, and what the monitors said at once came by the output as well.
+fn complete<'a>(came: &[Record], said: impl Iterator<Item = &'a Record>) -> Result<()> {
+    let mut alerts: BTreeMap<u32, usize> = BTreeMap::new();
+    for record in came {
+        let Some(IpAddr::V4(address)) = record.remote().map(|remote| remote.ip()) else {
+            anyhow::bail!("no destination: {}", record.pretty())
+        };
+        *alerts.entry(address.to_bits().wrapping_sub(FIRST.to_bits())).or_default() += 1;
+    }
+    let missing: Vec<_> = (0..ALERTS).filter(|number| !alerts.contains_key(number)).collect();
+    ensure!(missing.is_empty(), "{} of {ALERTS} are lost: {missing:?}", missing.len());
+    let more: Vec<_> = alerts.iter().filter(|(number, count)| **number >= ALERTS || **count > 1).collect();
+    ensure!(more.is_empty(), "not one alert for each destination: {more:?}");
+    let ids: HashSet<_> = came.iter().filter_map(|record| record.text("/event/id")).collect();
+    let lost: Vec<_> = said.filter(|record| record.is_alert()).filter_map(|record| record.text("/event/id")).collect();
+    ensure!(!lost.is_empty(), "no alert on standard output");
+    let lost: Vec<_> = lost.iter().filter(|id| !ids.contains(*id)).collect();
+    ensure!(lost.is_empty(), "on standard output, but not at the receiver: {lost:?}");
+    Ok(())
+}
+
+/// But for repeats, the monitors' records came one monitor after the other, each in the order of its numbers.
+fn in_order(came: &[Record], monitors: usize) -> Result<()> {
+    let mut runs: Vec<&str> = Vec::new();
+    let mut last = None;
+    for record in came {
+        let run = record.text("/agent/ephemeral_id").context("no run")?;
+        let number = record.number("/event/sequence").context("no number")?;
+        if runs.last() != Some(&run) {
+            ensure!(!runs.contains(&run), "{run} came again after another: {}", record.pretty());
+            runs.push(run);
+            last = None;
+        }
+        ensure!(last < Some(number), "{number} came after {last:?}: {}", record.pretty());
+        last = Some(number);
+    }
+    ensure!(runs.len() == monitors, "{} runs came of {monitors}", runs.len());
+    Ok(())
+}
