@@ -4,6 +4,7 @@
 
 mod clickhouse;
 mod examples;
+mod kafka;
 mod ocsf;
 mod rsyslog;
 mod support;
@@ -25,7 +26,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Each starts a server; this machine may be small.
     arguments.test_threads = Some(1);
-    let cases = [examples::CASES, rsyslog::CASES, ocsf::CASES, clickhouse::CASES].into_iter().flatten();
+    let cases = [examples::CASES, rsyslog::CASES, kafka::CASES, ocsf::CASES, clickhouse::CASES].into_iter().flatten();
     let trials = cases.map(|case| Trial::ignorable_test(case.name, || run(case))).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

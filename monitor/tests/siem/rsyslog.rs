@@ -21,7 +21,7 @@ use tempfile::TempDir;
 
 use crate::{
     Case,
-    support::{Authority, example, free_port, installed, item, wait},
+    support::{Authority, example, free_port, installed, item, runtime, wait},
 };
 
 pub(crate) const CASES: &[Case] = &[
@@ -142,10 +142,6 @@ impl Drop for Rsyslog {
     fn drop(&mut self) {
         let _ = self.kill();
     }
-}
-
-fn runtime() -> Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }
 
 fn arrives(transport: Transport) -> Result<()> {

@@ -92,6 +92,11 @@ pub(crate) fn free_port() -> Result<u16> {
     bail!("no port is free")
 }
 
+/// What drives the transports.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}
+
 /// Waits until `fact` gives something.
 pub(crate) fn wait<T>(what: &str, mut fact: impl FnMut() -> Option<T>) -> Result<T> {
     let deadline = Instant::now() + Duration::from_secs(20);
