@@ -150,12 +150,9 @@ impl Client {
                 self.settings.timeout
             );
         }
-        let mut advice = None;
+        let advice = tls::advice_on_cause(&error);
         let mut deepest: &dyn std::error::Error = &error;
         while let Some(source) = deepest.source() {
-            if let Some(error) = source.downcast_ref::<io::Error>() {
-                advice = advice.or_else(|| tls::advice(error));
-            }
             deepest = source;
         }
         let doing =

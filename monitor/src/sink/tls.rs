@@ -218,11 +218,27 @@ pub fn advice(error: &io::Error) -> Option<&'static str> {
             "the receiver may want a client certificate: set tls.certificate and tls.key"
         }
         rustls::Error::AlertReceived(
-            AlertDescription::UnknownCA | AlertDescription::BadCertificate | AlertDescription::CertificateUnknown,
+            AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateUnknown
+            // Where the authority has the name of one that the receiver knows, and another key.
+            | AlertDescription::DecryptError,
         ) => "the receiver does not accept the certificate in tls.certificate: let an authority sign it that it knows",
         rustls::Error::InvalidMessage(_) => "the receiver does not speak TLS at this port",
         _ => return None,
     })
+}
+
+/// [`advice`] on the first of the causes of `error` for which there is one.
+pub(super) fn advice_on_cause(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(advice) = error.downcast_ref().and_then(advice) {
+            return Some(advice);
+        }
+        cause = error.source();
+    }
+    None
 }
 
 /// Device, inode, size, and time of the last change of content.

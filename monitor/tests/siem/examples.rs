@@ -18,6 +18,6 @@ fn read() -> Result<()> {
         ensure!(config.outputs.len() == 1, "{} has {} outputs", path.display(), config.outputs.len());
         read += 1;
     }
-    ensure!(read >= 9, "only {read} configurations are there");
+    ensure!(read >= 10, "only {read} configurations are there");
     Ok(())
 }

@@ -8,6 +8,7 @@ mod kafka;
 mod ocsf;
 mod rsyslog;
 mod support;
+mod syslog_ng;
 
 use std::process::ExitCode;
 
@@ -26,7 +27,9 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Each starts a server; this machine may be small.
     arguments.test_threads = Some(1);
-    let cases = [examples::CASES, rsyslog::CASES, kafka::CASES, ocsf::CASES, clickhouse::CASES].into_iter().flatten();
+    let cases = [examples::CASES, rsyslog::CASES, syslog_ng::CASES, kafka::CASES, ocsf::CASES, clickhouse::CASES]
+        .into_iter()
+        .flatten();
     let trials = cases.map(|case| Trial::ignorable_test(case.name, || run(case))).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -59,6 +59,33 @@ pub(crate) fn python_with(package: &str) -> Result<PathBuf> {
     Ok(python)
 }
 
+/// A package of the distribution with those that it needs and this machine lacks, unpacked under `target` and not
+/// installed. Returns the folder that stands for `/`.
+pub(crate) fn debian_package(package: &str) -> Result<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/siem").join(package);
+    let complete = folder.join("complete");
+    if complete.exists() {
+        return Ok(folder);
+    }
+    let _ = fs::remove_dir_all(&folder);
+    let downloads = folder.join("downloads");
+    fs::create_dir_all(&downloads)?;
+    let depends = Command::new("apt-cache").env("LC_ALL", "C").args(["depends", "--important", package]).output()?;
+    let depends = String::from_utf8_lossy(&depends.stdout).into_owned();
+    let needed = depends.lines().filter_map(|line| line.trim().strip_prefix("Depends: ")).filter(|name| {
+        let state = Command::new("dpkg-query").args(["--show", "--showformat=${Status}", name]).output();
+        !state.is_ok_and(|state| state.stdout.ends_with(b" installed"))
+    });
+    let mut download = Command::new("apt-get");
+    download.args(["download", "-qq", package]).args(needed).current_dir(&downloads);
+    succeed(&mut download).context("bring the package lists up to date with `apt-get update`")?;
+    for archive in fs::read_dir(&downloads)? {
+        succeed(Command::new("dpkg-deb").arg("--extract").arg(archive?.path()).arg(&folder))?;
+    }
+    fs::write(&complete, "")?;
+    Ok(folder)
+}
+
 /// A script of this folder run by `python`; what it prints, or its complaint.
 pub(crate) fn script(python: &Path, name: &str, arguments: &[PathBuf], input: &Path) -> Result<String> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/siem").join(name);

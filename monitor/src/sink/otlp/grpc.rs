@@ -16,6 +16,7 @@ use super::OtlpConfig;
 use crate::sink::{
     delivery::Failure,
     http::{OpenError, Problem, USER_AGENT, slow},
+    tls::advice_on_cause,
 };
 
 /// A connection to a collector.
@@ -63,7 +64,7 @@ impl Grpc {
     async fn connect(&self) -> Result<LogsServiceClient<Channel>, Failure> {
         let endpoint = endpoint(&self.config).map_err(|error| slow(error.to_string()))?;
         let channel =
-            endpoint.connect().await.map_err(|error| Failure::new(format!("cannot connect: {}", deepest(&error))))?;
+            endpoint.connect().await.map_err(|error| Failure::new(format!("cannot connect: {}", explained(&error))))?;
         Ok(LogsServiceClient::new(channel))
     }
 }
@@ -119,7 +120,7 @@ fn problem(status: &Status, secrets: &[String]) -> Problem {
             slow(format!("{said}; see whether the address is that of a collector that takes logs")).into()
         }
         _ => {
-            let source = std::error::Error::source(status).map(|source| format!(" ({})", deepest(source)));
+            let source = std::error::Error::source(status).map(|source| format!(" ({})", explained(source)));
             Failure { retry_after: retry_delay(status.details()), ..Failure::new(said + &source.unwrap_or_default()) }
                 .into()
         }
@@ -136,6 +137,12 @@ fn secrets_of(metadata: &MetadataMap) -> Vec<String> {
         .filter(|value| value.len() > 3)
         .map(str::to_owned)
         .collect()
+}
+
+/// The deepest cause, and what to do about it where TLS says what is wrong.
+fn explained(error: &(dyn std::error::Error + 'static)) -> String {
+    let deepest = deepest(error);
+    advice_on_cause(error).map_or_else(|| deepest.clone(), |advice| format!("{deepest}; {advice}"))
 }
 
 fn deepest(error: &dyn std::error::Error) -> String {
