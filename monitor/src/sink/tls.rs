@@ -196,7 +196,12 @@ impl TlsClient {
 /// What to do about a failed connection, where TLS says what is wrong.
 #[must_use]
 pub fn advice(error: &io::Error) -> Option<&'static str> {
-    let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
+    let inner = error.get_ref()?;
+    // HTTP clients wrap the error of the connection into one more.
+    if let Some(error) = inner.downcast_ref() {
+        return advice(error);
+    }
+    let error = inner.downcast_ref::<rustls::Error>()?;
     Some(match error {
         rustls::Error::InvalidCertificate(problem) => match problem {
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
@@ -208,7 +213,10 @@ pub fn advice(error: &io::Error) -> Option<&'static str> {
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 "write the name that the certificate is for in tls.server_name, or in the address"
             }
-            CertificateError::UnknownIssuer => "name the authority of the receiver's certificate in tls.ca",
+            // The latter where the authority has the name of one in tls.ca, and another key.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                "name the authority of the receiver's certificate in tls.ca"
+            }
             _ => "give the receiver a certificate that is valid for a TLS server",
         },
         rustls::Error::AlertReceived(AlertDescription::CertificateExpired) => {

@@ -4,6 +4,8 @@
 
 mod clickhouse;
 mod examples;
+mod https;
+mod https_server;
 mod kafka;
 mod ocsf;
 mod rsyslog;
@@ -27,10 +29,16 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Each starts a server; this machine may be small.
     arguments.test_threads = Some(1);
-    let cases = [examples::CASES, rsyslog::CASES, syslog_ng::CASES, kafka::CASES, ocsf::CASES, clickhouse::CASES]
-        .into_iter()
-        .flatten();
-    let trials = cases.map(|case| Trial::ignorable_test(case.name, || run(case))).collect();
+    let families = [
+        examples::CASES,
+        rsyslog::CASES,
+        syslog_ng::CASES,
+        https::CASES,
+        kafka::CASES,
+        ocsf::CASES,
+        clickhouse::CASES,
+    ];
+    let trials = families.into_iter().flatten().map(|case| Trial::ignorable_test(case.name, || run(case))).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

@@ -13,7 +13,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
 use egresswatch::{
     alert::{Timestamp, record::Dataset},
-    sink::delivery::Item,
+    config::Config,
+    sink::delivery::{AnyDelivery, Item},
 };
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 
@@ -117,6 +118,13 @@ pub(crate) fn free_port() -> Result<u16> {
         }
     }
     bail!("no port is free")
+}
+
+/// The one output of a configuration.
+pub(crate) fn open(text: &str) -> Result<Box<dyn AnyDelivery>> {
+    let config = Config::parse(text, "the test's configuration")?;
+    let (name, output) = config.outputs.first_key_value().context("no output")?;
+    Ok(output.kind.open(name, &egresswatch::host::read())?)
 }
 
 /// What drives the transports.
