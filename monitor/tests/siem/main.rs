@@ -8,6 +8,7 @@ mod https;
 mod https_server;
 mod kafka;
 mod ocsf;
+mod rotel;
 mod rsyslog;
 mod support;
 mod syslog_ng;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         rsyslog::CASES,
         syslog_ng::CASES,
         https::CASES,
+        rotel::CASES,
         kafka::CASES,
         ocsf::CASES,
         clickhouse::CASES,
