@@ -15,6 +15,7 @@ mod lifecycle;
 mod load;
 mod names;
 mod policy;
+mod prometheus;
 mod reload;
 mod sockets;
 mod support;
@@ -105,6 +106,7 @@ fn cases() -> impl Iterator<Item = Case> {
         policy::CASES,
         reload::CASES,
         delivery::CASES,
+        prometheus::CASES,
         tools::CASES,
         load::CASES,
         names::CASES,
