@@ -6,6 +6,7 @@ mod clickhouse;
 mod examples;
 mod https;
 mod https_server;
+mod journald;
 mod kafka;
 mod ocsf;
 mod rotel;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         https::CASES,
         rotel::CASES,
         kafka::CASES,
+        journald::CASES,
         ocsf::CASES,
         clickhouse::CASES,
     ];
