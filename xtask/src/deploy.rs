@@ -49,6 +49,12 @@ fn units(workspace: &Workspace) -> Result<()> {
         fs::write(&copy, text).with_context(|| format!("cannot write {}", copy.display()))?;
         copies.push(copy);
     }
+    // The drop-in is read with the service.
+    let drop_ins = folder.path().join("egresswatch.service.d");
+    fs::create_dir(&drop_ins).with_context(|| format!("cannot create {}", drop_ins.display()))?;
+    let drop_in = workspace.path("deploy/systemd/network-outputs.conf");
+    fs::copy(&drop_in, drop_ins.join("network-outputs.conf"))
+        .with_context(|| format!("cannot read {}", drop_in.display()))?;
     let verdict = process::output(process::command("systemd-analyze").args(["verify", "--man=no"]).args(&copies))?;
     ensure!(verdict.trim().is_empty(), "systemd-analyze says: {verdict}");
     for copy in copies.iter().filter(|copy| copy.extension().is_some_and(|extension| extension == "service")) {

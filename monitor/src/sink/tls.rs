@@ -193,9 +193,12 @@ impl TlsClient {
     }
 }
 
-/// What to do about a failed connection, where TLS says what is wrong.
+/// What to do about a failed connection, where TLS or the kernel says what is wrong.
 #[must_use]
 pub fn advice(error: &io::Error) -> Option<&'static str> {
+    if error.raw_os_error() == Some(nix::libc::EAFNOSUPPORT) {
+        return Some("the unit may not use the network: install deploy/systemd/network-outputs.conf");
+    }
     let inner = error.get_ref()?;
     // HTTP clients wrap the error of the connection into one more.
     if let Some(error) = inner.downcast_ref() {
@@ -301,11 +304,28 @@ fn absolute_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Pa
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path, sync::Arc};
+    use std::{fs, io, path::Path, sync::Arc};
 
     use rcgen::{CertifiedKey, generate_simple_self_signed};
+    use rustls::CertificateError;
 
-    use super::{TlsClient, TlsConfig};
+    use super::{TlsClient, TlsConfig, advice, advice_on_cause};
+
+    #[test]
+    fn advice_is_found_below_what_wraps_the_error() {
+        let forbidden = || io::Error::from_raw_os_error(nix::libc::EAFNOSUPPORT);
+        let expired = || {
+            let expired = rustls::Error::InvalidCertificate(CertificateError::Expired);
+            io::Error::new(io::ErrorKind::InvalidData, expired)
+        };
+        let unit = "the unit may not use the network: install deploy/systemd/network-outputs.conf";
+        assert_eq!(advice(&forbidden()), Some(unit));
+        assert_eq!(advice_on_cause(&io::Error::other(forbidden())), Some(unit));
+        let renew = "renew the receiver's certificate, or set this host's clock";
+        assert_eq!(advice(&expired()), Some(renew));
+        assert_eq!(advice_on_cause(&io::Error::other(io::Error::other(expired()))), Some(renew));
+        assert_eq!(advice(&io::Error::other("something else")), None);
+    }
 
     /// A folder with `cert.pem`, `key.pem`, `other.key` and `empty.pem`.
     fn folder() -> tempfile::TempDir {

@@ -24,7 +24,7 @@ use self::{
 };
 use super::{
     delivery::{Delivered, Delivery, Failure, Item, Refused},
-    tls::{TlsClient, TlsConfig, TlsError},
+    tls::{TlsClient, TlsConfig, TlsError, advice},
 };
 use crate::units::{ByteSize, Duration};
 
@@ -285,7 +285,7 @@ impl Syslog {
         connection.close().await?;
         if !says_so {
             self.connection = Some(self.connect().await.map_err(|error| match error {
-                StreamError::Connect(error) => StreamError::Gone(error),
+                StreamError::Connect { error } => StreamError::Gone(error),
                 other => other,
             })?);
         }
@@ -340,7 +340,10 @@ impl Delivery for Syslog {
 
 /// One datagram for each message. A socket of its own for each batch finds the receiver anew.
 async fn send_udp(address: &str, messages: &[(usize, Vec<u8>)], refused: &mut Vec<Refused>) -> Result<(), Failure> {
-    let failed = |error: &io::Error| Failure::new(format!("cannot send: {error}"));
+    let failed = |error: &io::Error| {
+        let advice = advice(error).map(|advice| format!(" ({advice})")).unwrap_or_default();
+        Failure::new(format!("cannot send: {error}{advice}"))
+    };
     let targets: Vec<_> = tokio::net::lookup_host(address).await.map_err(|error| failed(&error))?.collect();
     let target = targets.first().ok_or_else(|| Failure::new("the receiver's name has no address"))?;
     let local = if target.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };

@@ -20,8 +20,8 @@ pub(super) enum Connection {
 /// Why there is no connection, or why it cannot be used any longer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StreamError {
-    #[error("cannot connect: {0}")]
-    Connect(io::Error),
+    #[error("cannot connect: {error}{}", advice(error).map(|advice| format!(" ({advice})")).unwrap_or_default())]
+    Connect { error: io::Error },
     #[error(transparent)]
     Tls(#[from] TlsError),
     #[error("no TLS: {error}{}", advice(error).map(|advice| format!(" ({advice})")).unwrap_or_default())]
@@ -49,7 +49,7 @@ impl Connection {
     }
 
     pub(super) async fn unix(path: &Path) -> Result<Self, StreamError> {
-        Ok(Self::Unix(UnixStream::connect(path).await.map_err(StreamError::Connect)?))
+        Ok(Self::Unix(UnixStream::connect(path).await.map_err(|error| StreamError::Connect { error })?))
     }
 
     /// Writes all of `bytes`. What the receiver said meanwhile, such as a TLS alert, explains a failure.
@@ -95,7 +95,7 @@ impl Connection {
 }
 
 async fn connect_tcp(address: &str) -> Result<TcpStream, StreamError> {
-    TcpStream::connect(address).await.map_err(StreamError::Connect)
+    TcpStream::connect(address).await.map_err(|error| StreamError::Connect { error })
 }
 
 async fn write<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) -> Result<(), StreamError> {
