@@ -85,7 +85,9 @@ impl Rsyslog {
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors).spawn()?;
         self.process = Some(child);
         let [_, tcp, tls] = self.ports;
-        let listening = || [tcp, tls].iter().all(|port| TcpStream::connect(("127.0.0.1", *port)).is_ok());
+        let socket = self.path("syslog.sock");
+        let listening =
+            || socket.exists() && [tcp, tls].iter().all(|port| TcpStream::connect(("127.0.0.1", *port)).is_ok());
         let started = wait("rsyslog listens", || listening().then_some(()));
         started.with_context(|| fs::read_to_string(self.path("errors")).unwrap_or_default())
     }
