@@ -381,9 +381,10 @@ fn matches() -> Vec<Match> {
         legal_basis: Some("Secure and Trusted Communications Networks Act of 2019, section 2; 47 CFR 1.50002".into()),
         about: "Equipment and services that the FCC says pose an unacceptable risk.".into(),
         source: "https://www.fcc.gov/supplychain/coveredlist".into(),
-        as_of: jiff::civil::date(2026, 7, 7),
+        as_of: Some(jiff::civil::date(2026, 7, 7)),
         severity: Severity::High,
         enabled: true,
+        action: Action::Alert,
     });
     let topical = Arc::new(ListHeader {
         id: "app-deepseek".into(),
@@ -391,9 +392,10 @@ fn matches() -> Vec<Match> {
         legal_basis: None,
         about: "Services that researchers found in the code of DeepSeek's apps and pages.".into(),
         source: "https://example.org/app-deepseek".into(),
-        as_of: jiff::civil::date(2026, 11, 1),
+        as_of: Some(jiff::civil::date(2026, 11, 1)),
         severity: Severity::High,
         enabled: true,
+        action: Action::Alert,
     });
     let covered_match = |key, severity| Match {
         list: Arc::clone(&covered),

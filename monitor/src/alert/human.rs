@@ -171,7 +171,7 @@ fn key(entry: &ListMatch) -> String {
     match entry.key.kind {
         KeyKind::AsCountry => format!("network of {value}"),
         KeyKind::RegisteredCountry => format!("registered in {value}"),
-        KeyKind::Asn | KeyKind::Cidr | KeyKind::Domain => value.clone(),
+        KeyKind::Asn | KeyKind::Cidr | KeyKind::Domain | KeyKind::Organisation => value.clone(),
     }
 }
 
@@ -191,6 +191,6 @@ fn list_line(first: &ListMatch, entries: &[&ListMatch]) -> String {
         first.list,
         keys.join(", "),
         first.entity,
-        first.as_of
+        first.as_of.as_deref().unwrap_or("an unknown date")
     ))
 }

@@ -357,7 +357,7 @@ pub struct Rule {
     /// The file that the rule came from; absent for a list.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ruleset: Option<String>,
-    /// State of the list: the date up to which it was read; absent for a rule.
+    /// State of the list: the date up to which it was read; absent for a rule, and where nothing says it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
 }

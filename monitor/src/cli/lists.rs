@@ -6,7 +6,7 @@ use super::{Error, Output, Status, args::ListsArguments, matches};
 use crate::{
     alert::text::printable,
     config::Config,
-    policy::{Entity, List, ListSummary, Relation, Severity},
+    policy::{Action, Entity, List, ListHeader, ListSummary, Relation, Severity},
 };
 
 /// Prints every list, or one with its entries.
@@ -34,7 +34,9 @@ struct SummaryReport<'a> {
     title: &'a str,
     enabled: bool,
     severity: Severity,
-    as_of: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    as_of: Option<String>,
+    action: Action,
     #[serde(skip_serializing_if = "Option::is_none")]
     legal_basis: Option<&'a str>,
     source: &'a str,
@@ -45,6 +47,7 @@ struct SummaryReport<'a> {
     cidrs: usize,
     domains: usize,
     countries: usize,
+    organisations: usize,
 }
 
 impl<'a> SummaryReport<'a> {
@@ -55,7 +58,8 @@ impl<'a> SummaryReport<'a> {
             title: &header.title,
             enabled: header.enabled,
             severity: header.severity,
-            as_of: header.as_of.to_string(),
+            as_of: header.as_of.map(|date| date.to_string()),
+            action: header.action,
             legal_basis: header.legal_basis.as_deref(),
             source: &header.source,
             file: &summary.file,
@@ -65,6 +69,7 @@ impl<'a> SummaryReport<'a> {
             cidrs: counts.cidrs,
             domains: counts.domains,
             countries: counts.countries,
+            organisations: counts.organisations,
         }
     }
 }
@@ -83,6 +88,7 @@ struct EntityReport<'a> {
     cidrs: Vec<String>,
     domains: Vec<&'a str>,
     countries: Vec<String>,
+    organisations: Vec<&'a str>,
 }
 
 impl<'a> EntityReport<'a> {
@@ -98,6 +104,7 @@ impl<'a> EntityReport<'a> {
             cidrs: entity.cidrs.iter().map(ToString::to_string).collect(),
             domains: entity.domains.iter().map(|domain| &**domain).collect(),
             countries: entity.countries.iter().map(ToString::to_string).collect(),
+            organisations: entity.organisations.iter().map(|name| &**name).collect(),
         }
     }
 
@@ -105,8 +112,14 @@ impl<'a> EntityReport<'a> {
     fn keys(&self) -> String {
         let asns = self.asns.iter().map(|asn| format!("AS{asn}"));
         let others = self.cidrs.iter().chain(&self.countries).cloned();
-        asns.chain(others).chain(self.domains.iter().map(ToString::to_string)).collect::<Vec<_>>().join(", ")
+        let names = self.domains.iter().chain(&self.organisations).map(ToString::to_string);
+        asns.chain(others).chain(names).collect::<Vec<_>>().join(", ")
     }
+}
+
+/// The state of a list in words.
+fn as_of(header: &ListHeader) -> String {
+    header.as_of.map_or("unknown".to_owned(), |date| date.to_string())
 }
 
 /// Prints the table of lists, or one JSON object a list.
@@ -126,9 +139,9 @@ pub(super) fn print_all(summaries: &[ListSummary], json: bool, output: &mut Outp
             "{:<17} {enabled:<4} {:<7} {:<10} {:>8} {:>8} {:>7} {:>9}  {}",
             printable(&header.id),
             matches::severity(header.severity),
-            header.as_of.to_string(),
+            as_of(header),
             counts.entities,
-            counts.asns + counts.cidrs,
+            counts.asns + counts.cidrs + counts.organisations,
             counts.domains,
             counts.countries,
             printable(&header.title),
@@ -161,7 +174,7 @@ pub(super) fn print_one(
     let mut row = |title: &str, value: &str| output.line(format_args!("  {title:<12} {}", printable(value)));
     row("legal basis", legal_basis)?;
     row("source", &header.source)?;
-    row("as of", &header.as_of.to_string())?;
+    row("as of", &as_of(header))?;
     for entry in &entries {
         output.line("")?;
         let unverified = if entry.verified { "" } else { ", not checked at the source" };

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::Output;
 use crate::{
     alert::text::printable,
-    policy::{Match, MatchKey, Relation, Severity},
+    policy::{Action, Match, MatchKey, Relation, Severity},
 };
 
 /// One hit on a list.
@@ -21,15 +21,18 @@ pub(super) struct MatchReport {
     entity: String,
     relation: Relation,
     severity: Severity,
-    /// Which key hit: `asn`, `cidr`, `domain`, `as_country` or `registered_country`.
+    /// Which key hit: `asn`, `cidr`, `domain`, `organisation`, `as_country` or `registered_country`.
     key: &'static str,
     /// The key's value.
     value: String,
     /// Legal act and date of the entry, else of the list; left out for topical lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     authority: Option<String>,
-    /// State of the list.
-    as_of: String,
+    /// State of the list; left out where nothing says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    as_of: Option<String>,
+    /// Whether the list alerts or spares matches of others.
+    action: Action,
     /// Whether the entry was checked at its source.
     verified: bool,
 }
@@ -40,6 +43,7 @@ impl MatchReport {
             MatchKey::Asn(asn) => ("asn", asn.to_string()),
             MatchKey::Cidr(prefix) => ("cidr", prefix.to_string()),
             MatchKey::Domain(domain) => ("domain", domain.to_string()),
+            MatchKey::Organisation(name) => ("organisation", name.to_string()),
             MatchKey::AsCountry(country) => ("as_country", country.to_string()),
             MatchKey::RegisteredCountry(country) => ("registered_country", country.to_string()),
         };
@@ -53,7 +57,8 @@ impl MatchReport {
             key,
             value,
             authority: found.authority.as_ref().or(found.list.legal_basis.as_ref()).map(ToString::to_string),
-            as_of: found.list.as_of.to_string(),
+            as_of: found.list.as_of.map(|date| date.to_string()),
+            action: found.list.action,
             verified: found.verified,
         }
     }
@@ -69,6 +74,7 @@ impl MatchReport {
             "asn" => format!("network AS{value}"),
             "cidr" => format!("prefix {value}"),
             "domain" => format!("domain {value}"),
+            "organisation" => format!("organisation {value}"),
             "as_country" => format!("country of network {value}"),
             _ => format!("registered in {value}"),
         }
@@ -88,14 +94,19 @@ pub(super) fn print(matches: &[MatchReport], output: &mut Output<'_>) -> std::io
             Severity::Medium => output.fair(severity),
             Severity::Low => output.faint(severity),
         };
-        let disabled = if found.enabled { "" } else { " (list switched off: does not alert)" };
+        let disabled = match (found.enabled, found.action) {
+            (false, _) => " (list switched off: does not alert)",
+            (true, Action::Ignore) => " (spares matches of other lists)",
+            (true, Action::Alert) => "",
+        };
         output.line(format_args!("{} {severity}{disabled}", output.strong(printable(&found.list))))?;
         let unverified = if found.verified { "" } else { ", not checked at the source" };
         let (entity, relation) = (printable(&found.entity), relation(found.relation));
         let keys: Vec<_> = hits.iter().map(MatchReport::key_in_words).collect();
         output.line(format_args!("  {entity} ({relation}{unverified}), by {}", printable(&keys.join(" and "))))?;
         let authority = found.authority.as_deref().map_or("topical, no legal act".to_owned(), printable);
-        output.line(output.faint(format_args!("  {authority}; list as of {}", found.as_of)))?;
+        let as_of = found.as_of.as_deref().unwrap_or("an unknown date");
+        output.line(output.faint(format_args!("  {authority}; list as of {as_of}")))?;
     }
     Ok(())
 }

@@ -135,7 +135,9 @@ fn print_policy(state: &Value, output: &mut Output<'_>) -> io::Result<()> {
     for list in lists {
         let part = |key: &str| list.get(key).and_then(Value::as_str).map(printable).unwrap_or_default();
         let entities = list.get("entities").and_then(Value::as_u64).unwrap_or(0);
-        output.line(format_args!("    {:<24} as of {}, {entities} entities", part("id"), part("as_of")))?;
+        let as_of =
+            if list.get("as_of").is_some_and(Value::is_string) { part("as_of") } else { "an unknown date".into() };
+        output.line(format_args!("    {:<24} as of {as_of}, {entities} entities", part("id")))?;
     }
     row(output, "ownership data", text("/ownership_date").unwrap_or_default())?;
     if let Some(at) = text("/reloads/last_at") {

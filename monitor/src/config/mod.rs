@@ -19,7 +19,7 @@ pub use reference::{default_toml, json_schema, reference_markdown};
 use crate::{
     control, data, executables, kernel, limits, metrics, names, pipeline,
     policy::{
-        self, List, ListError, Lists,
+        self, List, ListError, Lists, Switches,
         rules::{RuleErrors, Rules},
     },
     process, sink,
@@ -146,7 +146,8 @@ impl Config {
     /// # Errors
     /// A list file that cannot be read or is wrong, and switches for lists that do not exist.
     pub fn lists(&self) -> Result<Lists, Error> {
-        Ok(Lists::new(self.list_files()?, &self.policy.enable, &self.policy.disable)?)
+        let policy::Config { enable, disable, severity, .. } = &self.policy;
+        Ok(Lists::switched(self.list_files()?, Switches { enable, disable, severity })?)
     }
 
     /// The files and directories that the settings name and that are read with them.

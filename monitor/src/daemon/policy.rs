@@ -1,6 +1,6 @@
 //! What decides about flows, read from files: at the start, and again at each reload.
 
-use std::path::PathBuf;
+use std::{collections::HashSet, path::PathBuf};
 
 use ipnet::IpNet;
 
@@ -52,7 +52,7 @@ pub(super) fn list_states(lists: &Lists) -> Vec<ListState> {
     enabled
         .map(|summary| ListState {
             id: summary.header.id.to_string(),
-            as_of: summary.header.as_of.to_string(),
+            as_of: summary.header.as_of.map(|date| date.to_string()),
             entities: summary.counts.entities as u64,
         })
         .collect()
@@ -61,7 +61,17 @@ pub(super) fn list_states(lists: &Lists) -> Vec<ListState> {
 /// Every prefix that the address alone flags: what enabled lists name, and the address space of the networks and
 /// countries that they name; and what rules decide by the address.
 fn flagged_prefixes(ownership: &ownership::Table, lists: &Lists, rules: &Rules) -> Prefixes {
-    let owned = ownership.prefixes_of(|facts| lists.flags_owner(facts.asn, facts.as_country, facts.registered_country));
+    // The ranges know numbers only, so the names are asked first.
+    let by_name: HashSet<u32> = ownership
+        .systems()
+        .filter(|_| lists.have_organisations())
+        .filter(|system| system.organisation.is_some_and(|name| lists.flags_organisation(name)))
+        .map(|system| system.asn)
+        .collect();
+    let owned = ownership.prefixes_of(|facts| {
+        facts.asn.is_some_and(|asn| by_name.contains(&asn))
+            || lists.flags_owner(facts.asn, facts.as_country, facts.registered_country)
+    });
     let mut prefixes = Prefixes { ipv4: owned.v4, ipv6: owned.v6 };
     let by_rules = rules.flagged_prefixes(ownership);
     prefixes.ipv4.extend(by_rules.v4);

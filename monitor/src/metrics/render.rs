@@ -119,7 +119,7 @@ impl Metrics {
             self.gauge("ownership_data_timestamp_seconds", "Date of the ownership data", seconds);
         }
         let label = |list: &snapshot::ListState| vec![("list", list.id.clone())];
-        let dates = snapshot.lists.iter().filter_map(|list| Some((label(list), midnight(&list.as_of)?)));
+        let dates = snapshot.lists.iter().filter_map(|list| Some((label(list), midnight(list.as_of.as_deref()?)?)));
         self.gauges("list_timestamp_seconds", "Date up to which each list that alerts was read", dates);
         let entities = snapshot.lists.iter().map(|list| (label(list), list.entities as f64));
         self.gauges("list_entities", "Entities of each list that alerts", entities);

@@ -152,8 +152,8 @@ pub struct ProcessFigures {
 pub struct ListState {
     /// Its id.
     pub id: String,
-    /// The date up to which it was read.
-    pub as_of: String,
+    /// The date up to which it was read, where something says it.
+    pub as_of: Option<String>,
     /// Its entities.
     pub entities: u64,
 }
@@ -213,7 +213,11 @@ impl Snapshot {
             tables: vec![TableState { table: "flagged_ipv4_prefixes", entries: 12_345, capacity: 65_536 }],
             processes: ProcessFigures { running: 210, ended: 40, ..ProcessFigures::default() },
             ownership_date: "2026-06-17".to_owned(),
-            lists: vec![ListState { id: "us-fcc-covered".to_owned(), as_of: "2026-01-01".to_owned(), entities: 60 }],
+            lists: vec![ListState {
+                id: "us-fcc-covered".to_owned(),
+                as_of: Some("2026-01-01".to_owned()),
+                entities: 60,
+            }],
             outputs: vec![
                 OutputState {
                     output: "standard output".to_owned(),

@@ -1,11 +1,11 @@
 //! What of this stage can be configured.
 
-use std::{num::NonZeroUsize, path::PathBuf};
+use std::{collections::BTreeMap, num::NonZeroUsize, path::PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Level;
+use super::{Level, Severity};
 use crate::units::Duration;
 
 /// Where rules are looked for unless the configuration says otherwise. It need not exist.
@@ -19,6 +19,10 @@ pub struct Config {
     pub enable: Vec<String>,
     /// Ids of lists to switch off, over what their files say.
     pub disable: Vec<String>,
+    /// The severity of every match of a list, over what its file says, by the list's id.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(example = BTreeMap::from([("us-doj-dsp", "medium")]), with = "BTreeMap<String, String>")]
+    pub severity: BTreeMap<String, Severity>,
     /// Your own list files, in the format of the embedded ones, which monitor/lists/README.md describes.
     pub files: Vec<PathBuf>,
     /// Your own rules: files, and directories of `*.toml`; docs/rules.md describes them.
@@ -113,6 +117,7 @@ impl Default for Config {
         Self {
             enable: Vec::new(),
             disable: Vec::new(),
+            severity: BTreeMap::new(),
             files: Vec::new(),
             rules: vec![PathBuf::from(DEFAULT_RULES)],
             enable_rules: Vec::new(),

@@ -227,7 +227,9 @@ impl OwnerKey {
         Some(match &first.key {
             MatchKey::Asn(asn) => Self::Asn(*asn),
             MatchKey::Cidr(net) => Self::Prefix(*net),
-            MatchKey::Domain(_) => Self::Entity { list: Arc::clone(&first.list.id), entity: Arc::clone(&first.entity) },
+            MatchKey::Domain(_) | MatchKey::Organisation(_) => {
+                Self::Entity { list: Arc::clone(&first.list.id), entity: Arc::clone(&first.entity) }
+            }
             MatchKey::AsCountry(country) | MatchKey::RegisteredCountry(country) => Self::Country(*country),
         })
     }

@@ -7,8 +7,8 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{
-    ListHeader, Relation, Severity,
-    value::{Asn, CalendarDate, Country, Domain, ListId, Prefix},
+    Action, ListHeader, Relation, Severity,
+    value::{Asn, CalendarDate, Country, Domain, ListId, Organisation, Prefix},
 };
 use crate::ownership::CountryCode;
 
@@ -21,6 +21,10 @@ pub struct List {
     pub file: String,
     /// Its entities in the file's order.
     pub entities: Vec<Entity>,
+    /// Of an ignoring list, the ids of the lists whose matches it spares; none means all that are not embedded.
+    pub applies_to: Vec<Arc<str>>,
+    /// It is part of the program.
+    pub is_embedded: bool,
 }
 
 /// One entity of a list with the keys that point to it.
@@ -46,6 +50,8 @@ pub struct Entity {
     pub countries: Vec<CountryCode>,
     /// Prefixes, host bits zero, never IPv4-mapped.
     pub cidrs: Vec<IpNet>,
+    /// Names, or parts of names, of organisations that hold networks.
+    pub organisations: Vec<Arc<str>>,
 }
 
 /// Why lists cannot be used.
@@ -73,9 +79,19 @@ pub enum ListError {
         /// The file that came later.
         second: String,
     },
-    /// The configuration switches a list that does not exist.
-    #[error("there is no list {id:?} to switch on or off: write one of {known}")]
+    /// The configuration speaks of a list that does not exist.
+    #[error("there is no list {id:?} to switch on or off or to give a severity: write one of {known}")]
     UnknownId {
+        /// The id.
+        id: String,
+        /// The ids that exist, separated by commas.
+        known: String,
+    },
+    /// A list spares matches of a list that does not exist.
+    #[error("lists.{list}.applies_to: there is no list {id:?}: write one of {known}")]
+    UnknownTarget {
+        /// The ignoring list.
+        list: String,
         /// The id.
         id: String,
         /// The ids that exist, separated by commas.
@@ -123,6 +139,8 @@ struct EntityTable {
     countries: Vec<Spanned<Country>>,
     #[serde(default)]
     cidrs: Vec<Spanned<Prefix>>,
+    #[serde(default)]
+    organisations: Vec<Spanned<Organisation>>,
 }
 
 const fn yes() -> bool {
@@ -155,13 +173,14 @@ impl List {
             legal_basis: raw.legal_basis.map(|text| text.0),
             about: raw.about.0,
             source: raw.source.0,
-            as_of: raw.as_of.0,
+            as_of: Some(raw.as_of.0),
             severity: raw.severity,
             enabled: raw.enabled,
+            action: Action::Alert,
         };
         let mut seen = Seen { place, first_offsets: HashMap::new() };
         let entities = raw.entity.into_iter().map(|table| seen.entity(&header, table)).collect::<Result<_, _>>()?;
-        Ok(Self { header, file: file.to_owned(), entities })
+        Ok(Self { header, file: file.to_owned(), entities, applies_to: Vec::new(), is_embedded: false })
     }
 }
 
@@ -200,8 +219,14 @@ impl Seen<'_> {
         let name_span = table.name.span();
         let name = table.name.into_inner().0;
         self.once(name_span, format!("the entity {name:?}"))?;
-        if table.asns.is_empty() && table.domains.is_empty() && table.countries.is_empty() && table.cidrs.is_empty() {
-            let problem = format!("{name:?} has nothing to match: give it asns, domains, countries or cidrs");
+        if table.asns.is_empty()
+            && table.domains.is_empty()
+            && table.countries.is_empty()
+            && table.cidrs.is_empty()
+            && table.organisations.is_empty()
+        {
+            let problem =
+                format!("{name:?} has nothing to match: give it asns, domains, countries, cidrs or organisations");
             return Err(self.place.error(table_span, problem));
         }
         let relation = self.relation(header, &name, table.relation, table_span)?;
@@ -222,6 +247,8 @@ impl Seen<'_> {
             domains: self.keys(table.domains, |domain| (Arc::clone(&domain.0), domain.0.to_string()))?,
             countries: self.keys(table.countries, |country| (country.0, format!("the country {}", country.0)))?,
             cidrs: self.keys(table.cidrs, |prefix| (prefix.0, prefix.0.to_string()))?,
+            organisations: self
+                .keys(table.organisations, |name| (Arc::clone(&name.0), format!("the organisation {}", name.0)))?,
         })
     }
 

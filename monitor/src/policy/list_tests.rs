@@ -16,7 +16,7 @@ fn a_file_gives_what_it_says() {
     );
     let list = parse(&text).unwrap();
     assert!(list.header.enabled);
-    assert_eq!(list.header.as_of, jiff::civil::date(2026, 6, 8));
+    assert_eq!(list.header.as_of, Some(jiff::civil::date(2026, 6, 8)));
     let [one, two] = list.entities.as_slice() else { panic!("{list:?}") };
     assert_eq!(one.relation, Relation::Parent);
     assert_eq!(one.authority.as_deref(), Some("Act 2, 2022-03-25"));

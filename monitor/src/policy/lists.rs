@@ -1,10 +1,20 @@
 //! All lists in one index: which entries does an address, a network or a name hit.
 
-use std::{collections::HashMap, hash::Hash, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use ipnet::IpNet;
 
-use super::{Entity, List, ListError, ListHeader, Match, MatchKey};
+use super::{
+    Action, Entity, List, ListError, ListHeader, Match, MatchKey, Relation, Severity,
+    index::{Organisations, PrefixIndex, Sorted},
+};
 use crate::ownership::{CountryCode, Owner};
 
 /// Longest name in the domain name system without its trailing dot (RFC 1035, section 2.3.4).
@@ -31,17 +41,37 @@ const EMBEDDED: [(&str, &str); 13] = [
 ///
 /// The methods without `_all` look at enabled lists only and are meant for flows; those with `_all` look at every list
 /// and are meant for people who ask about an address or a name: `list.enabled` of each match tells the two apart.
+/// Matches that an enabled list of [`Action::Ignore`] spares are left out by the former and shown by the latter, with
+/// those of the ignoring list itself.
 #[derive(Clone, Debug)]
 pub struct Lists {
     summaries: Vec<ListSummary>,
     entries: Vec<Entry>,
-    asns: Index<u32>,
-    countries: Index<CountryCode>,
-    domains: HashMap<Arc<str>, Vec<usize>>,
-    prefixes: Index<IpNet>,
-    /// Prefix lengths that occur, longest first, so that a look-up probes no others.
-    lengths_v4: Vec<u8>,
-    lengths_v6: Vec<u8>,
+    asns: Sorted<u32>,
+    countries: Sorted<CountryCode>,
+    domains: Sorted<Arc<str>>,
+    prefixes: PrefixIndex,
+    organisations: Organisations,
+    /// What each ignoring list spares, by its id.
+    spared: HashMap<Arc<str>, Spared>,
+}
+
+/// What an ignoring list spares, and how often it did.
+#[derive(Clone, Debug, Default)]
+struct Spared {
+    lists: HashSet<Arc<str>>,
+    matches: Arc<AtomicU64>,
+}
+
+/// What the configuration says about lists over what their files say.
+#[derive(Clone, Copy, Debug)]
+pub struct Switches<'a> {
+    /// Ids of lists to switch on.
+    pub enable: &'a [String],
+    /// Ids of lists to switch off.
+    pub disable: &'a [String],
+    /// The severity of every match of a list, by its id.
+    pub severity: &'a BTreeMap<String, Severity>,
 }
 
 /// A list's title page and how much it holds.
@@ -70,15 +100,19 @@ pub struct EntryCounts {
     pub countries: usize,
     /// Prefixes.
     pub cidrs: usize,
+    /// Names of organisations.
+    pub organisations: usize,
 }
 
-/// Positions in `Lists::entries` by key.
-type Index<K> = HashMap<K, Vec<usize>>;
-
+/// What a match tells of an entity. Its keys are in the indexes alone: a list may hold a million.
 #[derive(Clone, Debug)]
 struct Entry {
     list: Arc<ListHeader>,
-    entity: Entity,
+    name: Arc<str>,
+    relation: Relation,
+    authority: Option<Arc<str>>,
+    severity: Severity,
+    verified: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -95,7 +129,8 @@ impl Lists {
 
     /// The embedded lists as their files give them, to be joined with lists of the user for [`Lists::new`].
     pub fn embedded_files() -> Result<Vec<List>, ListError> {
-        EMBEDDED.iter().map(|(file, text)| List::parse(file, text)).collect()
+        let embedded = |(file, text): &(&str, &str)| Ok(List { is_embedded: true, ..List::parse(file, text)? });
+        EMBEDDED.iter().map(embedded).collect()
     }
 
     /// Indexes `lists`. The ids in `enable` and `disable` overrule what the files say.
@@ -104,36 +139,55 @@ impl Lists {
         enable: &[String],
         disable: &[String],
     ) -> Result<Self, ListError> {
+        Self::switched(lists, Switches { enable, disable, severity: &BTreeMap::new() })
+    }
+
+    /// Indexes `lists`, switched as the configuration says.
+    pub fn switched(lists: impl IntoIterator<Item = List>, switches: Switches<'_>) -> Result<Self, ListError> {
         let mut built = Self {
             summaries: Vec::new(),
             entries: Vec::new(),
-            asns: Index::new(),
-            countries: Index::new(),
-            domains: HashMap::new(),
-            prefixes: Index::new(),
-            lengths_v4: Vec::new(),
-            lengths_v6: Vec::new(),
+            asns: Sorted::default(),
+            countries: Sorted::default(),
+            domains: Sorted::default(),
+            prefixes: PrefixIndex::default(),
+            organisations: Organisations::default(),
+            spared: HashMap::new(),
         };
+        let (mut own, mut ignoring) = (HashSet::new(), Vec::new());
         for list in lists {
-            built.add(list, enable, disable)?;
+            if !list.is_embedded {
+                own.insert(Arc::clone(&list.header.id));
+            }
+            if list.header.action == Action::Ignore {
+                ignoring.push((Arc::clone(&list.header.id), list.applies_to.clone()));
+            }
+            built.add(list, switches)?;
         }
-        let known = |id: &str| built.summaries.iter().any(|summary| &*summary.header.id == id);
-        if let Some(id) = enable.iter().chain(disable).find(|id| !known(id)) {
-            let ids: Vec<&str> = built.summaries.iter().map(|summary| &*summary.header.id).collect();
-            return Err(ListError::UnknownId { id: id.clone(), known: ids.join(", ") });
+        let Switches { enable, disable, severity } = switches;
+        if let Some(id) = enable.iter().chain(disable).chain(severity.keys()).find(|id| !built.has(id)) {
+            return Err(ListError::UnknownId { id: id.clone(), known: built.known_ids() });
         }
         if let Some(id) = enable.iter().find(|id| disable.contains(id)) {
             return Err(ListError::Contradiction { id: id.clone() });
         }
-        for lengths in [&mut built.lengths_v4, &mut built.lengths_v6] {
-            lengths.sort_unstable_by(|left, right| right.cmp(left));
-            lengths.dedup();
+        for (list, applies_to) in ignoring {
+            if let Some(id) = applies_to.iter().find(|id| !built.has(id)) {
+                let (list, id, known) = (list.to_string(), id.to_string(), built.known_ids());
+                return Err(ListError::UnknownTarget { list, id, known });
+            }
+            let lists = if applies_to.is_empty() { own.clone() } else { applies_to.into_iter().collect() };
+            built.spared.insert(list, Spared { lists, ..Spared::default() });
         }
+        built.asns.finish();
+        built.countries.finish();
+        built.domains.finish();
+        built.prefixes.finish();
         Ok(built)
     }
 
-    /// Entries of enabled lists that an address and its owner hit: by origin AS, prefix, AS country and registered
-    /// country. IPv4-mapped addresses are matched as IPv4.
+    /// Entries of enabled lists that an address and its owner hit: by origin AS, organisation, prefix, AS country and
+    /// registered country. IPv4-mapped addresses are matched as IPv4.
     #[must_use]
     pub fn match_address(&self, address: IpAddr, owner: &Owner) -> Vec<Match> {
         self.address(address, owner, Which::Enabled)
@@ -162,15 +216,15 @@ impl Lists {
     #[must_use]
     pub fn match_asn(&self, asn: u32) -> Vec<Match> {
         let mut matches = Vec::new();
-        self.collect(&self.asns, &asn, Which::Enabled, &MatchKey::Asn(asn), &mut matches);
-        matches
+        self.asn(asn, Which::Enabled, &mut matches);
+        self.without_spared(matches, Which::Enabled)
     }
 
     /// As [`Self::match_asn`], over every list.
     #[must_use]
     pub fn match_asn_all(&self, asn: u32) -> Vec<Match> {
         let mut matches = Vec::new();
-        self.collect(&self.asns, &asn, Which::All, &MatchKey::Asn(asn), &mut matches);
+        self.asn(asn, Which::All, &mut matches);
         matches
     }
 
@@ -178,6 +232,11 @@ impl Lists {
     #[must_use]
     pub fn headers(&self) -> &[ListSummary] {
         &self.summaries
+    }
+
+    /// How many matches each ignoring list has spared since the lists were read, by its id.
+    pub fn spared(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.spared.iter().map(|(id, spared)| (&**id, spared.matches.load(Ordering::Relaxed)))
     }
 
     /// Whether an enabled list holds the network or one of the countries: selects the ranges of the ownership table that
@@ -189,25 +248,47 @@ impl Lists {
         as_country: Option<CountryCode>,
         registered_country: Option<CountryCode>,
     ) -> bool {
-        asn.is_some_and(|asn| self.is_flagged(&self.asns, &asn))
+        asn.is_some_and(|asn| self.alert(self.asns.get(&asn).map(|(_, position)| position)))
             || [as_country, registered_country]
                 .into_iter()
                 .flatten()
-                .any(|country| self.is_flagged(&self.countries, &country))
+                .any(|country| self.alert(self.countries.get(&country).map(|(_, position)| position)))
     }
 
-    /// Prefixes of enabled lists, for the kernel; each once, in no order.
+    /// Whether an enabled list holds an organisation of this name.
+    #[must_use]
+    pub fn flags_organisation(&self, name: &str) -> bool {
+        self.alert(self.organisations.get(name).map(|(_, position)| position))
+    }
+
+    /// Whether any list holds names of organisations.
+    #[must_use]
+    pub fn have_organisations(&self) -> bool {
+        !self.organisations.is_empty()
+    }
+
+    /// Prefixes of enabled lists, for the kernel; each once.
     pub fn cidrs(&self) -> impl Iterator<Item = IpNet> {
-        self.prefixes.keys().copied().filter(|net| self.is_flagged(&self.prefixes, net))
+        self.prefixes.groups().filter(|(_, positions)| self.alert(positions.iter().copied())).map(|(net, _)| net)
     }
 
-    fn add(&mut self, list: List, enable: &[String], disable: &[String]) -> Result<(), ListError> {
-        let List { mut header, file, entities } = list;
+    fn has(&self, id: &str) -> bool {
+        self.summaries.iter().any(|summary| &*summary.header.id == id)
+    }
+
+    fn known_ids(&self) -> String {
+        self.summaries.iter().map(|summary| &*summary.header.id).collect::<Vec<_>>().join(", ")
+    }
+
+    fn add(&mut self, list: List, switches: Switches<'_>) -> Result<(), ListError> {
+        let List { mut header, file, entities, .. } = list;
         if let Some(taken) = self.summaries.iter().find(|summary| summary.header.id == header.id) {
             return Err(ListError::DuplicateId { id: header.id.to_string(), first: taken.file.clone(), second: file });
         }
         let is_in = |ids: &[String]| ids.iter().any(|id| **id == *header.id);
-        header.enabled = (header.enabled || is_in(enable)) && !is_in(disable);
+        header.enabled = (header.enabled || is_in(switches.enable)) && !is_in(switches.disable);
+        let severity = switches.severity.get(&*header.id).copied();
+        header.severity = severity.unwrap_or(header.severity);
         let header = Arc::new(header);
         let mut counts = EntryCounts::default();
         for entity in entities {
@@ -217,51 +298,70 @@ impl Lists {
             counts.domains += entity.domains.len();
             counts.countries += entity.countries.len();
             counts.cidrs += entity.cidrs.len();
+            counts.organisations += entity.organisations.len();
             self.index(&entity);
-            self.entries.push(Entry { list: Arc::clone(&header), entity });
+            self.entries.push(Entry {
+                list: Arc::clone(&header),
+                name: entity.name,
+                relation: entity.relation,
+                authority: entity.authority,
+                severity: severity.unwrap_or(entity.severity),
+                verified: entity.verified,
+            });
         }
         self.summaries.push(ListSummary { header, file, counts });
         Ok(())
     }
 
     fn index(&mut self, entity: &Entity) {
-        let position = self.entries.len();
+        let position = self.entries.len() as u32;
         for asn in &entity.asns {
-            self.asns.entry(*asn).or_default().push(position);
+            self.asns.push(*asn, position);
         }
         for country in &entity.countries {
-            self.countries.entry(*country).or_default().push(position);
+            self.countries.push(*country, position);
         }
         for domain in &entity.domains {
-            self.domains.entry(Arc::clone(domain)).or_default().push(position);
+            self.domains.push(Arc::clone(domain), position);
         }
         for net in &entity.cidrs {
-            let lengths = if net.addr().is_ipv4() { &mut self.lengths_v4 } else { &mut self.lengths_v6 };
-            lengths.push(net.prefix_len());
-            self.prefixes.entry(*net).or_default().push(position);
+            self.prefixes.push(*net, position);
+        }
+        for organisation in &entity.organisations {
+            self.organisations.push(organisation, position);
+        }
+    }
+
+    fn asn(&self, asn: u32, which: Which, matches: &mut Vec<Match>) {
+        for (_, position) in self.asns.get(&asn) {
+            self.push(position, which, || MatchKey::Asn(asn), matches);
         }
     }
 
     fn address(&self, address: IpAddr, owner: &Owner, which: Which) -> Vec<Match> {
-        let address = address.to_canonical();
         let mut matches = Vec::new();
         if let Some(asn) = owner.asn {
-            self.collect(&self.asns, &asn, which, &MatchKey::Asn(asn), &mut matches);
+            self.asn(asn, which, &mut matches);
         }
-        let lengths = if address.is_ipv4() { &self.lengths_v4 } else { &self.lengths_v6 };
-        for length in lengths {
-            if let Ok(net) = IpNet::new(address, *length) {
-                let net = net.trunc();
-                self.collect(&self.prefixes, &net, which, &MatchKey::Cidr(net), &mut matches);
+        if let Some(organisation) = owner.organisation.as_deref().filter(|_| !self.organisations.is_empty()) {
+            for (name, position) in self.organisations.get(organisation) {
+                self.push(position, which, || MatchKey::Organisation(Arc::clone(&name)), &mut matches);
             }
         }
+        for (net, position) in self.prefixes.holding(address.to_canonical()) {
+            self.push(position, which, || MatchKey::Cidr(net), &mut matches);
+        }
         if let Some(country) = owner.as_country {
-            self.collect(&self.countries, &country, which, &MatchKey::AsCountry(country), &mut matches);
+            for (_, position) in self.countries.get(&country) {
+                self.push(position, which, || MatchKey::AsCountry(country), &mut matches);
+            }
         }
         if let Some(country) = owner.registered_country {
-            self.collect(&self.countries, &country, which, &MatchKey::RegisteredCountry(country), &mut matches);
+            for (_, position) in self.countries.get(&country) {
+                self.push(position, which, || MatchKey::RegisteredCountry(country), &mut matches);
+            }
         }
-        matches
+        self.without_spared(matches, which)
     }
 
     fn name(&self, name: &str, which: Which) -> Vec<Match> {
@@ -275,45 +375,52 @@ impl Lists {
         lower.make_ascii_lowercase();
         let mut rest = str::from_utf8(lower).ok();
         while let Some(suffix) = rest {
-            if let Some((domain, positions)) = self.domains.get_key_value(suffix) {
-                self.push(positions, which, &MatchKey::Domain(Arc::clone(domain)), &mut matches);
+            for (domain, position) in self.domains.get(suffix) {
+                self.push(position, which, || MatchKey::Domain(Arc::clone(domain)), &mut matches);
             }
             rest = suffix.split_once('.').map(|(_, parent)| parent);
         }
-        matches
+        self.without_spared(matches, which)
     }
 
-    fn collect<K: Eq + Hash>(
-        &self,
-        index: &Index<K>,
-        key: &K,
-        which: Which,
-        match_key: &MatchKey,
-        matches: &mut Vec<Match>,
-    ) {
-        if let Some(positions) = index.get(key) {
-            self.push(positions, which, match_key, matches);
+    fn push(&self, position: u32, which: Which, key: impl FnOnce() -> MatchKey, matches: &mut Vec<Match>) {
+        let entry = self.entries.get(position as usize);
+        if let Some(entry) = entry.filter(|entry| which == Which::All || entry.list.enabled) {
+            matches.push(Match {
+                list: Arc::clone(&entry.list),
+                entity: Arc::clone(&entry.name),
+                relation: entry.relation,
+                authority: entry.authority.clone(),
+                key: key(),
+                severity: entry.severity,
+                verified: entry.verified,
+            });
         }
     }
 
-    fn push(&self, positions: &[usize], which: Which, key: &MatchKey, matches: &mut Vec<Match>) {
-        let hits = positions.iter().filter_map(|position| self.entries.get(*position));
-        matches.extend(hits.filter(|entry| which == Which::All || entry.list.enabled).map(|Entry { list, entity }| {
-            Match {
-                list: Arc::clone(list),
-                entity: Arc::clone(&entity.name),
-                relation: entity.relation,
-                authority: entity.authority.clone(),
-                key: key.clone(),
-                severity: entity.severity,
-                verified: entity.verified,
+    /// Takes out what an ignoring list among the matches spares, and that list itself. People see both.
+    fn without_spared(&self, mut matches: Vec<Match>, which: Which) -> Vec<Match> {
+        let ignores = |found: &Match| found.list.action == Action::Ignore;
+        if which == Which::All || !matches.iter().any(ignores) {
+            return matches;
+        }
+        let spared: Vec<&Spared> =
+            matches.iter().filter(|found| ignores(found)).filter_map(|found| self.spared.get(&found.list.id)).collect();
+        matches.retain(|found| {
+            if ignores(found) {
+                return false;
             }
-        }));
+            let by = spared.iter().find(|spared| spared.lists.contains(&found.list.id));
+            by.inspect(|spared| _ = spared.matches.fetch_add(1, Ordering::Relaxed)).is_none()
+        });
+        matches
     }
 
-    fn is_flagged<K: Eq + Hash>(&self, index: &Index<K>, key: &K) -> bool {
-        index.get(key).is_some_and(|positions| {
-            positions.iter().filter_map(|position| self.entries.get(*position)).any(|entry| entry.list.enabled)
+    /// Whether one of the entries alerts.
+    fn alert(&self, mut positions: impl Iterator<Item = u32>) -> bool {
+        positions.any(|position| {
+            let list = self.entries.get(position as usize).map(|entry| &entry.list);
+            list.is_some_and(|list| list.enabled && list.action == Action::Alert)
         })
     }
 }

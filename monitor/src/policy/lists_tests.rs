@@ -61,7 +61,12 @@ fn embedded_lists_hold_what_they_should() {
         writeln!(
             text,
             "{} | {} | as of {} | {:?} | enabled {}\n    {:?}",
-            header.id, header.title, header.as_of, header.severity, header.enabled, summary.counts
+            header.id,
+            header.title,
+            header.as_of.unwrap(),
+            header.severity,
+            header.enabled,
+            summary.counts
         )
         .unwrap();
         text
@@ -191,6 +196,71 @@ fn switches_overrule_the_files() {
         Lists::new([list("a", true, "asns = [1]"), list("a", true, "asns = [2]")], &[], &[]).unwrap_err().to_string(),
     ];
     insta::assert_snapshot!(errors.join("\n"));
+}
+
+#[test]
+fn organisations_match_by_whole_words() {
+    let lists = Lists::new([list("a", true, "organisations = [\"China Mobile\", \"yandex\"]")], &[], &[]).unwrap();
+    let hits = |name: &str| {
+        let owner = Owner { organisation: Some(name.into()), ..Owner::default() };
+        lists.match_address(IpAddr::V4(Ipv4Addr::LOCALHOST), &owner).into_iter().map(|hit| hit.key).collect::<Vec<_>>()
+    };
+    let china_mobile = [MatchKey::Organisation("China Mobile".into())];
+    assert_eq!(hits("China Mobile"), china_mobile);
+    assert_eq!(hits("CHINA-MOBILE, Communications Group Co., Ltd."), china_mobile);
+    assert_eq!(hits("Guangdong  China  Mobile"), china_mobile);
+    assert_eq!(hits("YANDEX LLC"), [MatchKey::Organisation("yandex".into())]);
+    for name in ["", "Machina Mobile", "China Mobiles", "China Unicom Mobile", "Mobile China"] {
+        assert_eq!(hits(name), [], "{name}");
+    }
+    assert!(lists.flags_organisation("China Mobile Ltd") && !lists.flags_organisation("China Telecom"));
+}
+
+#[test]
+fn a_severity_of_the_configuration_holds_for_every_entry() {
+    let files = || [list("a", true, "asns = [7]\nseverity = \"low\""), list("b", true, "asns = [7]")];
+    let severity = BTreeMap::from([("a".to_owned(), Severity::Medium)]);
+    let lists = Lists::switched(files(), Switches { enable: &[], disable: &[], severity: &severity }).unwrap();
+    let severities: Vec<Severity> = lists.match_asn(7).iter().map(|hit| hit.severity).collect();
+    assert_eq!(severities, [Severity::Medium, Severity::High]);
+    let unknown = BTreeMap::from([("c".to_owned(), Severity::Low)]);
+    let refused = Lists::switched(files(), Switches { enable: &[], disable: &[], severity: &unknown });
+    assert!(matches!(refused, Err(ListError::UnknownId { id, .. }) if id == "c"));
+}
+
+#[test]
+fn an_ignoring_list_spares_what_it_holds_and_counts_it() {
+    let ignoring = |applies_to: &[&str]| {
+        let mut ignoring = list("good", true, "cidrs = [\"192.0.2.0/28\"]\ndomains = [\"cdn.example\"]");
+        ignoring.header.action = Action::Ignore;
+        ignoring.applies_to = applies_to.iter().map(|id| (*id).into()).collect();
+        ignoring
+    };
+    let feed = || list("feed", true, "cidrs = [\"192.0.2.0/24\"]\ndomains = [\"cdn.example\", \"bad.example\"]");
+    let embedded = || List { is_embedded: true, ..list("law", true, "cidrs = [\"192.0.2.0/24\"]") };
+    let hits = |lists: &Lists, address: &str| {
+        lists
+            .match_address(address.parse().unwrap(), &Owner::default())
+            .iter()
+            .map(|hit| hit.list.id.to_string())
+            .collect::<Vec<_>>()
+    };
+    let lists = Lists::new([ignoring(&[]), feed(), embedded()], &[], &[]).unwrap();
+    // What a law names is not spared unless somebody says so.
+    assert_eq!(hits(&lists, "192.0.2.1"), ["law"]);
+    assert_eq!(hits(&lists, "192.0.2.77"), ["feed", "law"]);
+    assert!(lists.match_name("a.cdn.example").is_empty());
+    assert_eq!(lists.match_name("bad.example").len(), 1);
+    assert_eq!(lists.match_name_all("cdn.example").len(), 2);
+    assert_eq!(lists.spared().collect::<Vec<_>>(), [("good", 2)]);
+    assert_eq!(lists.cidrs().map(|net| net.to_string()).collect::<Vec<_>>(), ["192.0.2.0/24"]);
+
+    let named = Lists::new([ignoring(&["law"]), feed(), embedded()], &[], &[]).unwrap();
+    assert_eq!(hits(&named, "192.0.2.1"), ["feed"]);
+    let off = Lists::new([ignoring(&[]), feed()], &[], &["good".to_owned()]).unwrap();
+    assert_eq!(hits(&off, "192.0.2.1"), ["feed"]);
+    let refused = Lists::new([ignoring(&["lwa"]), embedded()], &[], &[]).unwrap_err().to_string();
+    assert_eq!(refused, "lists.good.applies_to: there is no list \"lwa\": write one of good, law");
 }
 
 proptest! {

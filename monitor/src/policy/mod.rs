@@ -3,6 +3,7 @@
 mod config;
 mod contact;
 mod history;
+mod index;
 mod list;
 mod lists;
 pub mod rules;
@@ -18,7 +19,7 @@ pub use self::{
     contact::{Actor, Cause, ContactKey, Decision, Increase, Level, Observation, OwnerKey, Totals},
     history::MAX_DESTINATIONS,
     list::{Entity, List, ListError},
-    lists::{EntryCounts, ListSummary, Lists},
+    lists::{EntryCounts, ListSummary, Lists, Switches},
     tracker::{Tracker, TrackerStats},
 };
 
@@ -59,6 +60,8 @@ pub enum MatchKey {
     Cidr(IpNet),
     /// A domain that is, or is a parent of, a name of the flow.
     Domain(Arc<str>),
+    /// The name, or part of the name, of the organisation that holds the autonomous system.
+    Organisation(Arc<str>),
     /// The country of the autonomous system.
     AsCountry(CountryCode),
     /// The country of the registration.
@@ -78,12 +81,27 @@ pub struct ListHeader {
     pub about: Arc<str>,
     /// Where it can be read.
     pub source: Arc<str>,
-    /// State of the list: the date up to which it was read.
-    pub as_of: jiff::civil::Date,
+    /// State of the list: the date up to which it was read; `None` where nothing says it.
+    pub as_of: Option<jiff::civil::Date>,
     /// Default severity of its matches.
     pub severity: Severity,
-    /// Whether its matches alert.
+    /// Whether its matches count.
     pub enabled: bool,
+    /// What its matches do.
+    pub action: Action,
+}
+
+/// What is done about what a rule or a list matches.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// Tell it.
+    #[default]
+    Alert,
+    /// It is known to be good: a rule silences rules and lists about the flow, a list spares the matches of other lists.
+    Ignore,
 }
 
 /// One hit of a flow, a name or an address on a list.

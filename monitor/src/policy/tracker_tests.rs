@@ -30,9 +30,10 @@ fn header(id: &str, enabled: bool) -> Arc<ListHeader> {
         legal_basis: None,
         about: "A".into(),
         source: "S".into(),
-        as_of: jiff::civil::date(2026, 1, 1),
+        as_of: Some(jiff::civil::date(2026, 1, 1)),
         severity: Severity::Low,
         enabled,
+        action: crate::policy::Action::Alert,
     })
 }
 

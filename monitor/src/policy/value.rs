@@ -5,6 +5,7 @@ use std::{fmt, net::IpAddr, sync::Arc};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de};
 
+use super::index::words;
 use crate::ownership::CountryCode;
 
 /// Stable id of a list.
@@ -27,11 +28,15 @@ pub(super) struct Country(pub(super) CountryCode);
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Prefix(pub(super) IpNet);
 
+/// Words of an organisation's name.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Organisation(pub(super) Arc<str>);
+
 /// TOML local date.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct CalendarDate(pub(super) jiff::civil::Date);
 
-fn list_id(text: &str) -> Result<ListId, String> {
+pub(super) fn list_id(text: &str) -> Result<ListId, String> {
     let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     if text.is_empty() || text.len() > 64 || !text.bytes().all(is_plain) {
         return Err(format!(
@@ -41,7 +46,7 @@ fn list_id(text: &str) -> Result<ListId, String> {
     Ok(ListId(text.into()))
 }
 
-fn asn(number: u64) -> Result<Asn, String> {
+pub(super) fn asn(number: u64) -> Result<Asn, String> {
     match u32::try_from(number) {
         // 0, AS_TRANS and the last one never originate routes (RFC 7607, RFC 6793, RFC 7300).
         Ok(0 | 23456 | u32::MAX) => {
@@ -52,7 +57,7 @@ fn asn(number: u64) -> Result<Asn, String> {
     }
 }
 
-fn domain(text: &str) -> Result<Domain, String> {
+pub(super) fn domain(text: &str) -> Result<Domain, String> {
     let name = text.strip_suffix('.').unwrap_or(text);
     if let Some(rest) = name.strip_prefix("*.").or_else(|| name.strip_prefix('.')) {
         return Err(format!("write {rest:?}: a domain holds for every name below it"));
@@ -80,7 +85,7 @@ fn domain(text: &str) -> Result<Domain, String> {
     Ok(Domain(name.to_ascii_lowercase().into()))
 }
 
-fn country(text: &str) -> Result<Country, String> {
+pub(super) fn country(text: &str) -> Result<Country, String> {
     match CountryCode::new(text) {
         // Reserved exceptionally in ISO 3166-1, but routing data never says it.
         Some(code) if code.as_str() == "UK" => Err("write \"GB\": the code of the United Kingdom".to_owned()),
@@ -89,7 +94,15 @@ fn country(text: &str) -> Result<Country, String> {
     }
 }
 
-fn prefix(text: &str) -> Result<Prefix, String> {
+pub(super) fn organisation(text: &str) -> Result<Organisation, String> {
+    // Shorter ones are in half of all names.
+    if words(text).chars().filter(|letter| letter.is_alphanumeric()).count() < 3 {
+        return Err(format!("{text:?} is too short for an organisation: write words that are in no other name"));
+    }
+    Ok(Organisation(text.trim().into()))
+}
+
+pub(super) fn prefix(text: &str) -> Result<Prefix, String> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Err(format!("write {:?}: a prefix needs its length", IpNet::from(address).to_string()));
     }
@@ -159,6 +172,7 @@ macro_rules! read_from_text {
 read_from_text!(ListId, list_id);
 read_from_text!(Domain, domain);
 read_from_text!(Country, country);
+read_from_text!(Organisation, organisation);
 read_from_text!(Prefix, prefix);
 
 impl<'de> Deserialize<'de> for CalendarDate {

@@ -428,7 +428,7 @@ fn describe_matches(record: &mut Record, matches: &[Match]) {
         description: Some(entry.list.about.trim().to_owned()),
         reference: Some(entry.list.source.to_string()),
         ruleset: None,
-        version: Some(entry.list.as_of.to_string()),
+        version: entry.list.as_of.map(|date| date.to_string()),
     });
 }
 
@@ -488,7 +488,8 @@ fn list_match(entry: &Match) -> ListMatch {
         relation: entry.relation,
         legal_basis: entry.list.legal_basis.as_deref().map(str::to_owned),
         authority: entry.authority.as_deref().map(str::to_owned),
-        as_of: entry.list.as_of.to_string(),
+        as_of: entry.list.as_of.map(|date| date.to_string()),
+        source: entry.list.source.to_string(),
         key: key_fields(&entry.key),
         severity: entry.severity,
         verified: entry.verified,
@@ -501,6 +502,7 @@ fn key_fields(key: &MatchKey) -> KeyFields {
         MatchKey::Asn(number) => (KeyKind::Asn, format!("AS{number}")),
         MatchKey::Cidr(network) => (KeyKind::Cidr, network.to_string()),
         MatchKey::Domain(domain) => (KeyKind::Domain, domain.to_string()),
+        MatchKey::Organisation(name) => (KeyKind::Organisation, name.to_string()),
         MatchKey::AsCountry(country) => (KeyKind::AsCountry, country.to_string()),
         MatchKey::RegisteredCountry(country) => (KeyKind::RegisteredCountry, country.to_string()),
     };

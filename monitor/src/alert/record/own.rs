@@ -182,9 +182,12 @@ pub struct ListMatch {
     /// Legal act and date for this entity, where the list tells them apart.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub authority: Option<String>,
-    /// State of the list: the date up to which it was read.
+    /// State of the list: the date up to which it was read; absent where nothing says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date"))]
-    pub as_of: String,
+    pub as_of: Option<String>,
+    /// Where the list can be read, or the file or address that it was read from.
+    pub source: String,
     /// Which key of the flow hit.
     pub key: KeyFields,
     /// Severity of the entry.
@@ -216,6 +219,8 @@ pub enum KeyKind {
     Cidr,
     /// A domain that is, or is a parent of, a name of the flow.
     Domain,
+    /// Words of the name of the organisation that holds the autonomous system.
+    Organisation,
     /// The country of the autonomous system.
     AsCountry,
     /// The country of the address range's registration.

@@ -40,6 +40,7 @@ use self::{
     suppress::{Maintenance, Suppression},
     threshold::Threshold,
 };
+pub use super::Action;
 use super::Severity;
 
 /// The embedded files by name; a test holds this table against the directory.
@@ -48,17 +49,6 @@ const EMBEDDED: [(&str, &str); 3] = [
     ("built-in:habits.toml", include_str!("../../../rules/habits.toml")),
     ("built-in:volume.toml", include_str!("../../../rules/volume.toml")),
 ];
-
-/// What is done about a flow that a rule matches.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Action {
-    /// Tell it.
-    #[default]
-    Alert,
-    /// Neither rules nor lists tell of it.
-    Ignore,
-}
 
 /// A rule's title page.
 #[derive(Clone, Debug, PartialEq, Eq)]
