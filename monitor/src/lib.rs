@@ -12,6 +12,7 @@ pub mod daemon;
 pub mod data;
 pub mod decode;
 pub mod doctor;
+mod download;
 pub mod event;
 pub mod executables;
 pub mod host;

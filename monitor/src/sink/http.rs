@@ -1,6 +1,6 @@
 //! What every transport over HTTP shares: the client, its limits in time and size, and what an answer means.
 //!
-//! Redirects are not followed and no proxy is used but the configured one: records go where the configuration says and
+//! Records follow no redirects, and no proxy is used but the configured one: records go where the configuration says and
 //! nowhere else.
 
 mod answer;
@@ -99,7 +99,7 @@ pub(crate) struct Client {
 impl Client {
     /// Checks the settings by making the client once.
     pub(crate) fn open(settings: Settings) -> Result<Self, OpenError> {
-        let client = build(&settings)?;
+        let client = build(&settings, Policy::none())?;
         Ok(Self { settings, client: Some(client) })
     }
 
@@ -115,7 +115,7 @@ impl Client {
     ) -> Result<Answer, Failure> {
         let client = match self.client.take() {
             Some(client) => client,
-            None => build(&self.settings).map_err(|error| slow(error.to_string()))?,
+            None => build(&self.settings, Policy::none()).map_err(|error| slow(error.to_string()))?,
         };
         let request = make(&client)
             .build()
@@ -125,7 +125,7 @@ impl Client {
             Ok(response) => read(response).await,
             Err(error) => Err(error),
         };
-        let mut answer = answer.map_err(|error| Failure::new(self.explain(error)))?;
+        let mut answer = answer.map_err(|error| Failure::new(explain(error, self.settings.timeout)))?;
         answer.secrets = secrets;
         self.client = Some(client);
         Ok(answer)
@@ -133,41 +133,47 @@ impl Client {
 
     /// `path` at the receiver, as it must stand in a request: under `tls.server_name`, if that is set.
     pub(crate) fn address(&self, path: &str) -> String {
-        let mut url = self.settings.url.under(path);
-        if let Some(name) = server_name(&self.settings) {
-            // A name that is no host is told when the client is made.
-            let _ = url.set_host(Some(name));
-        }
-        url.into()
-    }
-
-    fn explain(&self, error: reqwest::Error) -> String {
-        let is_timeout = error.is_timeout();
-        let error = error.without_url();
-        if is_timeout {
-            return format!(
-                "no answer within {:?}: see whether the receiver is up, or set a longer timeout",
-                self.settings.timeout
-            );
-        }
-        let advice = tls::advice_on_cause(&error);
-        let mut deepest: &dyn std::error::Error = &error;
-        while let Some(source) = deepest.source() {
-            deepest = source;
-        }
-        let doing =
-            if error.is_connect() { "cannot connect" } else { "the connection broke before the answer was read" };
-        match advice {
-            Some(advice) => format!("{doing}: {deepest}; {advice}"),
-            None => format!("{doing}: {deepest}"),
-        }
+        address(&self.settings, path)
     }
 }
 
-fn build(settings: &Settings) -> Result<reqwest::Client, OpenError> {
+/// `path` at the receiver, as it must stand in a request: under `tls.server_name`, if that is set.
+pub(crate) fn address(settings: &Settings, path: &str) -> String {
+    let mut url = settings.url.under(path);
+    if let Some(name) = server_name(settings) {
+        // A name that is no host is told when the client is made.
+        let _ = url.set_host(Some(name));
+    }
+    url.into()
+}
+
+/// What went wrong and what to do, without the address.
+pub(crate) fn explain(error: reqwest::Error, timeout: Duration) -> String {
+    let (is_timeout, is_redirect) = (error.is_timeout(), error.is_redirect());
+    let error = error.without_url();
+    if is_timeout {
+        return format!("no answer within {timeout:?}: see whether the receiver is up, or set a longer timeout");
+    }
+    let advice = tls::advice_on_cause(&error);
+    let mut deepest: &dyn std::error::Error = &error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
+    }
+    if is_redirect {
+        return deepest.to_string();
+    }
+    let doing = if error.is_connect() { "cannot connect" } else { "the connection broke before the answer was read" };
+    match advice {
+        Some(advice) => format!("{doing}: {deepest}; {advice}"),
+        None => format!("{doing}: {deepest}"),
+    }
+}
+
+/// A client for one receiver, with files and secrets as they are now.
+pub(crate) fn build(settings: &Settings, redirects: Policy) -> Result<reqwest::Client, OpenError> {
     let mut builder = reqwest::Client::builder()
         .user_agent(USER_AGENT)
-        .redirect(Policy::none())
+        .redirect(redirects)
         .timeout(settings.timeout)
         .connect_timeout(settings.timeout.min(CONNECT_TIMEOUT))
         .tls_backend_preconfigured(settings.tls.client()?);

@@ -195,6 +195,12 @@ impl<'de> Deserialize<'de> for Headers {
 }
 
 impl Headers {
+    /// There are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The headers with their secrets, read now.
     pub(crate) fn read(&self) -> Result<HeaderMap, Failure> {
         let mut headers = HeaderMap::new();
