@@ -7,6 +7,7 @@
 mod baseline;
 mod changes;
 mod figures;
+mod lists;
 mod outputs;
 mod policy;
 mod reload;
@@ -19,7 +20,7 @@ use sd_notify::NotifyState;
 use tokio::{
     runtime,
     signal::unix::{SignalKind, signal},
-    sync::mpsc,
+    sync::{mpsc, watch as watched},
     time::timeout,
 };
 
@@ -36,6 +37,7 @@ use crate::{
 };
 
 use changes::Fingerprint;
+use lists::{Refresher, Watched};
 use outputs::Outputs;
 use policy::Source;
 use reload::Reloader;
@@ -148,7 +150,9 @@ async fn run_in_runtime(config: &Config, options: &RunOptions) -> Result<(), Err
     let (reload_sender, reloads) = mpsc::channel(1);
     let (news_sender, news) = mpsc::channel(1);
     let tries = stages.kernel.take_tries();
-    let reloader = Reloader::new(source, config.clone(), fingerprint, tries, reloads, news_sender);
+    let (lists_sender, lists) = watched::channel(Arc::new(Watched::new(config, &stages.feeds)));
+    let refresher = tokio::spawn(Refresher::new(lists, reload_sender.clone()).run());
+    let reloader = Reloader::new(source, config.clone(), fingerprint, tries, reloads, news_sender, lists_sender);
     let reloader = tokio::spawn(reloader.run());
     let signals = tokio::spawn(signals(stop_sender, outputs.reopener(), reload_sender.clone())?);
     let alerts = Arc::new(AlertLog::default());
@@ -164,6 +168,7 @@ async fn run_in_runtime(config: &Config, options: &RunOptions) -> Result<(), Err
 
     tell_systemd(&[NotifyState::Stopping]);
     signals.abort();
+    refresher.abort();
     reloader.abort();
     for server in server.into_iter().chain(metrics_server) {
         server.abort();

@@ -154,4 +154,7 @@ fn advice(status: StatusCode) -> &'static str {
 }
 
 /// How long a fetch may take that nothing else is said about.
-pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const TIMEOUT: Duration = Duration::from_mins(1);
+
+#[cfg(test)]
+pub(crate) mod server;

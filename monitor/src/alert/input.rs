@@ -111,7 +111,8 @@ pub enum Phase {
 pub struct Status {
     /// Which moment.
     pub phase: Phase,
-    /// Why, for a stop (`signal`, `reader_gone`, `error`, …) and for a reload (`signal`, `file_changed`, `command`).
+    /// Why, for a stop (`signal`, `reader_gone`, `error`, …) and for a reload (`signal`, `file_changed`, `command`,
+    /// `list_refreshed`).
     pub reason: Option<String>,
     /// Number of the policy in force: 1 at the start, one more with each reload.
     pub generation: Option<u64>,

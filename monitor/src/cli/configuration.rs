@@ -1,22 +1,40 @@
 //! `egresswatch check` and `egresswatch config`.
 
+use std::path::Path;
+
 use serde_json::json;
 
 use super::{Error, Output, Status, args::CheckArguments};
-use crate::config::{self, Config};
+use crate::{
+    alert::text::printable,
+    config::{self, Config},
+    policy::feeds::State,
+};
+
+/// Bad lines of a list that are told: more would not be read.
+const BAD_LINES: usize = 10_000;
 
 /// Checks a file and says so; whatever is wrong comes back as the error.
 pub(super) fn check(arguments: &CheckArguments, output: &mut Output<'_>) -> Result<Status, Error> {
     let loaded = Config::load(arguments.file.as_deref()).and_then(|(config, file)| {
         // All, so that one run tells everything that is wrong.
+        let (states, error) = match config.lists_with(config.feeds(BAD_LINES)) {
+            Ok((_, states)) => (Some(states), None),
+            Err(error) => (None, Some(error)),
+        };
         let mut errors: Vec<_> =
-            config.lists().err().into_iter().chain(config.rules().err()).chain(config.ownership().err()).collect();
-        match errors.len() {
-            0 => Ok((config, file)),
-            1 => Err(errors.remove(0)),
+            error.into_iter().chain(config.rules().err()).chain(config.ownership().err()).collect();
+        match (states, errors.len()) {
+            (Some(states), 0) => Ok((states, file)),
+            (_, 1) => Err(errors.remove(0)),
             _ => Err(config::Error::Several(errors)),
         }
     });
+    if let Ok((states, file)) = &loaded
+        && states.iter().any(|state| state.notices().next().is_some())
+    {
+        return lists(states, file.as_deref(), arguments.json, output);
+    }
     match loaded {
         Ok((_, file)) if arguments.json => output.json(&json!({ "valid": true, "file": file, "problems": [] }))?,
         Ok((_, Some(file))) => output.line(format_args!("{}: {}", file.display(), output.good("good")))?,
@@ -41,6 +59,31 @@ fn problems(error: &config::Error) -> Vec<serde_json::Value> {
         config::Error::Rules(errors) => errors.problems.iter().map(|problem| json!(problem)).collect(),
         other => vec![json!({ "message": other.to_string() })],
     }
+}
+
+/// Tells what is to be known of the lists of `[lists]`. One that gives nothing at all is a mistake; bad lines are not.
+fn lists(states: &[State], file: Option<&Path>, json: bool, output: &mut Output<'_>) -> Result<Status, Error> {
+    let is_valid = states.iter().all(|state| state.failed.is_none() || !state.enabled);
+    if json {
+        output.json(&json!({ "valid": is_valid, "file": file, "problems": [], "lists": states }))?;
+    } else {
+        for state in states {
+            for notice in state.notices() {
+                output.line(format_args!("{} {}", output.fair("note:"), printable(&notice)))?;
+            }
+            for bad in state.problems.iter().skip(1) {
+                output.line(printable(&format!("  {bad}")))?;
+            }
+            let more = state.bad_lines.saturating_sub(state.problems.len() as u64);
+            if more > 0 {
+                output.line(format_args!("  and {more} more"))?;
+            }
+        }
+        let name = file.map_or("defaults".to_owned(), |file| file.display().to_string());
+        let verdict = if is_valid { output.good("good, with notes") } else { output.bad("a list gives nothing") };
+        output.line(format_args!("{name}: {verdict}"))?;
+    }
+    Ok(if is_valid { Status::Success } else { Status::Configuration })
 }
 
 /// Prints the default configuration.

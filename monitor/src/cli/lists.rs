@@ -6,25 +6,33 @@ use super::{Error, Output, Status, args::ListsArguments, matches};
 use crate::{
     alert::text::printable,
     config::Config,
-    policy::{Action, Entity, List, ListHeader, ListSummary, Relation, Severity},
+    policy::{
+        Action, Entity, List, ListHeader, ListSummary, Relation, Severity,
+        feeds::{self, State},
+    },
 };
 
 /// Prints every list, or one with its entries.
 pub(super) fn execute(arguments: &ListsArguments, output: &mut Output<'_>) -> Result<Status, Error> {
     let (config, _) = Config::load(arguments.config.as_deref())?;
-    let lists = config.lists()?;
+    let feeds = config.feeds(feeds::BAD_LINES_TOLD);
     let Some(id) = &arguments.list else {
-        let summaries = lists.headers();
-        print_all(summaries, arguments.json, output)?;
+        let (lists, states) = config.lists_with(feeds)?;
+        print_all(lists.headers(), &states, arguments.json, output)?;
         return Ok(Status::Success);
     };
+    let list = feeds.iter().find(|feed| feed.state.name == *id).map(|feed| feed.list.clone());
+    let (lists, states) = config.lists_with(feeds)?;
     let summary = lists.headers().iter().find(|summary| *summary.header.id == **id);
-    let list = config.list_files()?.into_iter().find(|list| *list.header.id == **id);
+    let list = match list {
+        Some(list) => Some(list),
+        None => config.own_format()?.into_iter().find(|list| *list.header.id == **id),
+    };
     let (Some(summary), Some(list)) = (summary, list) else {
         let known: Vec<_> = lists.headers().iter().map(|summary| summary.header.id.to_string()).collect();
         return Err(Error::NoSuchList { id: id.clone(), known: known.join(", ") });
     };
-    print_one(summary, &list, arguments.json, output)?;
+    print_one(summary, &list, states.iter().find(|state| state.name == *id), arguments.json, output)?;
     Ok(Status::Success)
 }
 
@@ -48,10 +56,13 @@ struct SummaryReport<'a> {
     domains: usize,
     countries: usize,
     organisations: usize,
+    /// How a list of `[lists]` is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<&'a State>,
 }
 
 impl<'a> SummaryReport<'a> {
-    fn new(summary: &'a ListSummary) -> Self {
+    fn new(summary: &'a ListSummary, state: Option<&'a State>) -> Self {
         let (header, counts) = (&summary.header, summary.counts);
         Self {
             id: &header.id,
@@ -70,6 +81,7 @@ impl<'a> SummaryReport<'a> {
             domains: counts.domains,
             countries: counts.countries,
             organisations: counts.organisations,
+            state,
         }
     }
 }
@@ -123,9 +135,16 @@ fn as_of(header: &ListHeader) -> String {
 }
 
 /// Prints the table of lists, or one JSON object a list.
-pub(super) fn print_all(summaries: &[ListSummary], json: bool, output: &mut Output<'_>) -> std::io::Result<()> {
+pub(super) fn print_all(
+    summaries: &[ListSummary],
+    states: &[State],
+    json: bool,
+    output: &mut Output<'_>,
+) -> std::io::Result<()> {
     if json {
-        return summaries.iter().try_for_each(|summary| output.json(&SummaryReport::new(summary)));
+        let state = |id: &str| states.iter().find(|state| state.name == *id);
+        let report = |summary: &ListSummary| output.json(&SummaryReport::new(summary, state(&summary.header.id)));
+        return summaries.iter().try_for_each(report);
     }
     let header = format!(
         "{:<17} {:<4} {:<7} {:<10} {:>8} {:>8} {:>7} {:>9}  {}",
@@ -147,6 +166,23 @@ pub(super) fn print_all(summaries: &[ListSummary], json: bool, output: &mut Outp
             printable(&header.title),
         ))?;
     }
+    for state in states {
+        output.line("")?;
+        print_state(state, output)?;
+    }
+    Ok(())
+}
+
+/// Where a list of `[lists]` comes from, how old it is, and what is to be known of it.
+fn print_state(state: &State, output: &mut Output<'_>) -> std::io::Result<()> {
+    let moment = |at: jiff::Timestamp| at.strftime("%Y-%m-%d %H:%M:%SZ").to_string();
+    output.line(output.strong(format_args!("{} from {}", printable(&state.name), printable(&state.source))))?;
+    let good = state.good_at.map_or("never good so far".to_owned(), |at| format!("good as of {}", moment(at)));
+    let expires = state.expires_at.map(|at| format!(", counts until {}", moment(at))).unwrap_or_default();
+    output.line(format_args!("  {good}{expires}: {} keys, {} bad lines", state.keys, state.bad_lines))?;
+    for notice in state.notices() {
+        output.line(format_args!("  {} {}", output.fair("note:"), printable(&notice)))?;
+    }
     Ok(())
 }
 
@@ -154,6 +190,7 @@ pub(super) fn print_all(summaries: &[ListSummary], json: bool, output: &mut Outp
 pub(super) fn print_one(
     summary: &ListSummary,
     list: &List,
+    state: Option<&State>,
     json: bool,
     output: &mut Output<'_>,
 ) -> std::io::Result<()> {
@@ -165,7 +202,7 @@ pub(super) fn print_one(
     }
     let entries: Vec<_> = list.entities.iter().map(EntityReport::new).collect();
     if json {
-        return output.json(&ListReport { summary: SummaryReport::new(summary), entries });
+        return output.json(&ListReport { summary: SummaryReport::new(summary, state), entries });
     }
     let header = &summary.header;
     let enabled = if header.enabled { output.good("on") } else { output.faint("off: does not alert") };
@@ -175,6 +212,10 @@ pub(super) fn print_one(
     row("legal basis", legal_basis)?;
     row("source", &header.source)?;
     row("as of", &as_of(header))?;
+    if let Some(state) = state {
+        output.line("")?;
+        print_state(state, output)?;
+    }
     for entry in &entries {
         output.line("")?;
         let unverified = if entry.verified { "" } else { ", not checked at the source" };

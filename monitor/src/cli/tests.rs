@@ -5,7 +5,7 @@ use jiff::civil::date;
 
 use super::{
     Error, Output, Status,
-    args::{Arguments, Command},
+    args::{Arguments, CheckArguments, Command},
     configuration, lists,
     lookup::{self, Target},
     matches, run,
@@ -18,7 +18,7 @@ use crate::{
     doctor::{Facts, Report, TypeInformation},
     kernel::{LoadError, RungChoice, StartError, probes::Rung, system::System},
     ownership::Table,
-    policy::{ListError, Lists},
+    policy::{ListError, Lists, feeds::State},
     sink::Format,
 };
 
@@ -109,17 +109,56 @@ fn lookups_for_people_and_machines() {
 #[test]
 fn lists_for_people_and_machines() {
     let embedded = Lists::embedded().expect("lists");
-    let mut text = written(|output| lists::print_all(embedded.headers(), false, output));
-    text.push_str(&written(|output| lists::print_all(embedded.headers(), true, output)));
+    let mut text = written(|output| lists::print_all(embedded.headers(), &[], false, output));
+    text.push_str(&written(|output| lists::print_all(embedded.headers(), &[], true, output)));
     insta::assert_snapshot!("all_lists", text);
 
     let config = Config::default();
     let list = config.list_files().expect("lists").into_iter().find(|list| &*list.header.id == "app-deepseek");
     let list = list.expect("an embedded list");
     let summary = embedded.headers().iter().find(|summary| summary.header.id == list.header.id).expect("the same");
-    let mut text = written(|output| lists::print_one(summary, &list, false, output));
-    text.push_str(&written(|output| lists::print_one(summary, &list, true, output)));
+    let mut text = written(|output| lists::print_one(summary, &list, None, false, output));
+    text.push_str(&written(|output| lists::print_one(summary, &list, None, true, output)));
     insta::assert_snapshot!("one_list", text);
+}
+
+#[test]
+fn own_lists_are_told_with_every_bad_line() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    let bad_lines = "no name\n".repeat(22);
+    std::fs::write(at("own.txt"), format!("192.0.2.0/24\nbad.example\n{bad_lines}")).expect("written");
+    let text = format!(
+        "[policy]\nlists_directory = \"{0}\"\n[lists.own]\nsource = \"{0}/own.txt\"\n[lists.off]\n\
+         source = \"{0}/missing\"\nenabled = false\n[lists.web]\nsource = \"https://lists.example.org/l?key=hunter2\"\n",
+        folder.path().display()
+    );
+    std::fs::write(at("config.toml"), &text).expect("written");
+    let check = |json| {
+        let arguments = CheckArguments { file: Some(at("config.toml")), json };
+        let mut bytes = Vec::new();
+        let status = configuration::check(&arguments, &mut Output::new(&mut bytes, false)).expect("an answer");
+        (status, String::from_utf8(bytes).expect("text").replace(&folder.path().display().to_string(), "[folder]"))
+    };
+    let (status, mut text) = check(false);
+    assert_eq!(status, Status::Success);
+    let (_, json) = check(true);
+    assert_eq!(json.matches("more than one word").count(), 22);
+
+    let config = Config::parse(&std::fs::read_to_string(at("config.toml")).expect("read"), "test").expect("good");
+    let (lists, read) = config.lists_with(config.feeds(3)).expect("lists");
+    let own = lists.headers().get(lists.headers().len() - 3..).expect("the last three");
+    // When the file was written is not for a snapshot.
+    let undated: Vec<_> = read.into_iter().map(|state| State { good_at: None, ..state }).collect();
+    text.push_str(&written(|output| lists::print_all(own, &undated, false, output)));
+    text.push_str(&written(|output| lists::print_all(own, &undated, true, output)));
+    assert!(!text.contains("hunter2"), "{text}");
+    insta::assert_snapshot!(text.replace(&folder.path().display().to_string(), "[folder]"));
+
+    std::fs::remove_file(at("own.txt")).expect("removed");
+    let (status, text) = check(false);
+    assert_eq!(status, Status::Configuration);
+    assert!(text.contains("list own is empty: [folder]/own.txt cannot be read: No such file"), "{text}");
 }
 
 #[test]
@@ -131,8 +170,8 @@ fn nothing_from_a_list_reaches_the_terminal_raw() {
     let lists = Lists::new([list.clone()], &[], &[]).expect("lists");
     let found = lists.match_name_all("example.org").iter().map(matches::MatchReport::new).collect::<Vec<_>>();
     let mut text = written(|output| matches::print(&found, output));
-    text.push_str(&written(|output| lists::print_all(lists.headers(), false, output)));
-    text.push_str(&written(|output| lists::print_one(&lists.headers()[0], &list, false, output)));
+    text.push_str(&written(|output| lists::print_all(lists.headers(), &[], false, output)));
+    text.push_str(&written(|output| lists::print_one(&lists.headers()[0], &list, None, false, output)));
     assert!(text.chars().all(|character| character == '\n' || !character.is_control()), "{text:?}");
 }
 

@@ -20,6 +20,7 @@ use crate::{
     control, data, executables, kernel, limits, metrics, names, pipeline,
     policy::{
         self, List, ListError, Lists, Switches,
+        feeds::{self, Feed},
         rules::{RuleErrors, Rules},
     },
     process, sink,
@@ -48,6 +49,10 @@ pub struct Config {
     pub policy: policy::Config,
     /// Where the data about owners of addresses are, and where `egresswatch data update` takes them from.
     pub data: data::Config,
+    /// Lists of your own, each with a name that is its id: files, directories and addresses, in the forms in which others
+    /// publish lists. Lines that are no entries are left out and told. A list that cannot be read, or that holds half as much
+    /// as before or less, keeps its last good state and says so.
+    pub lists: feeds::Config,
     /// Where records go at once: standard output and a file.
     pub output: sink::Config,
     /// Where records go for sure: each output has a name, keeps on the disk what its receiver has not confirmed, and delivers
@@ -146,14 +151,26 @@ impl Config {
     /// # Errors
     /// A list file that cannot be read or is wrong, and switches for lists that do not exist.
     pub fn lists(&self) -> Result<Lists, Error> {
+        self.lists_with(self.feeds(feeds::BAD_LINES_TOLD)).map(|(lists, _)| lists)
+    }
+
+    /// The same with the lists of `[lists]` as they were read, and how those are.
+    ///
+    /// # Errors
+    /// As [`Self::lists`].
+    pub fn lists_with(&self, feeds: Vec<Feed>) -> Result<(Lists, Vec<feeds::State>), Error> {
+        let mut lists = self.own_format()?;
+        let (of_feeds, states): (Vec<_>, Vec<_>) = feeds.into_iter().map(|feed| (feed.list, feed.state)).unzip();
+        lists.extend(of_feeds);
         let policy::Config { enable, disable, severity, .. } = &self.policy;
-        Ok(Lists::switched(self.list_files()?, Switches { enable, disable, severity })?)
+        Ok((Lists::switched(lists, Switches { enable, disable, severity })?, states))
     }
 
     /// The files and directories that the settings name and that are read with them.
     #[must_use]
     pub fn files(&self) -> Vec<PathBuf> {
-        self.policy.files.iter().chain(&self.policy.rules).chain([&self.data.table]).cloned().collect()
+        let named = self.policy.files.iter().chain(&self.policy.rules).chain([&self.data.table]);
+        named.chain(self.lists.paths()).cloned().collect()
     }
 
     /// The ownership data in force.
@@ -174,6 +191,19 @@ impl Config {
 
     /// The embedded lists and those of the user, with all their entries.
     pub fn list_files(&self) -> Result<Vec<List>, Error> {
+        let mut lists = self.own_format()?;
+        lists.extend(self.feeds(feeds::BAD_LINES_TOLD).into_iter().map(|feed| feed.list));
+        Ok(lists)
+    }
+
+    /// The lists of `[lists]` with their state, and at most so many of the bad lines of each.
+    #[must_use]
+    pub fn feeds(&self, bad_lines: usize) -> Vec<Feed> {
+        feeds::load(&self.lists, &self.policy.lists_directory, jiff::Timestamp::now(), bad_lines)
+    }
+
+    /// The embedded lists and those of `policy.files`, with all their entries.
+    pub(crate) fn own_format(&self) -> Result<Vec<List>, Error> {
         let mut lists = Lists::embedded_files()?;
         for path in &self.policy.files {
             let text =

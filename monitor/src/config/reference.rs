@@ -74,6 +74,16 @@ pub fn default_toml() -> String {
     for named in named_tables() {
         text.push('\n');
         comment(&mut text, &named.description);
+        if named.kinds.is_empty() {
+            comment(&mut text, "All keys are in docs/config.md. One looks like this:");
+            let _ = writeln!(text, "#\n#[{}.example]", named.name);
+            for entry in &named.entries {
+                if let Some(value) = &entry.example {
+                    let _ = writeln!(text, "#{} = {value}", entry.key);
+                }
+            }
+            continue;
+        }
         comment(&mut text, "All types and their keys are in docs/config.md. One begins like this:");
         for (kind, _, entries) in named.kinds.iter().take(1) {
             let _ = writeln!(text, "#\n#[{}.example]\n#type = \"{kind}\"", named.name);
@@ -102,12 +112,10 @@ pub fn reference_markdown() -> String {
         key_table(&mut text, &section.entries);
     }
     for named in named_tables() {
-        let _ = writeln!(
-            text,
-            "\n## `[{0}.NAME]`\n\n{1}\n\nEvery one has a `type`, and these keys beside those of its type:\n",
-            named.name,
-            flat(&named.description)
-        );
+        let _ = writeln!(text, "\n## `[{0}.NAME]`\n\n{1}\n", named.name, flat(&named.description));
+        if !named.kinds.is_empty() {
+            text.push_str("Every one has a `type`, and these keys beside those of its type:\n\n");
+        }
         key_table(&mut text, &named.entries);
         for (kind, description, entries) in &named.kinds {
             let _ = writeln!(text, "\n### `type = \"{kind}\"`\n\n{}\n", flat(description));

@@ -12,11 +12,13 @@ pub enum Trigger {
     FileChanged,
     /// `egresswatch reload`.
     Command,
+    /// A list was fetched, or does not count any more.
+    ListRefreshed,
 }
 
 impl Trigger {
     /// Every reason.
-    pub const ALL: [Self; 3] = [Self::Signal, Self::FileChanged, Self::Command];
+    pub const ALL: [Self; 4] = [Self::Signal, Self::FileChanged, Self::Command, Self::ListRefreshed];
 
     /// Stable name.
     #[must_use]
@@ -25,6 +27,7 @@ impl Trigger {
             Self::Signal => "signal",
             Self::FileChanged => "file_changed",
             Self::Command => "command",
+            Self::ListRefreshed => "list_refreshed",
         }
     }
 }

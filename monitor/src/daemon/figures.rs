@@ -11,7 +11,7 @@ use crate::{
         AlertCount, DegradationState, FlowFigures, ListState, LossFigure, ProcessFigures, ReloadState, Snapshot,
         TableState, UntoldCount,
     },
-    policy::{Severity, rules::EngineStats},
+    policy::{Severity, feeds, rules::EngineStats},
 };
 
 /// Combinations of list and severity that alerts are counted by: more than there are lists.
@@ -24,6 +24,7 @@ pub(super) struct Figures {
     pub(super) reloads: ReloadState,
     pub(super) occupancy: Occupancy,
     pub(super) lists: Vec<ListState>,
+    pub(super) feeds: Vec<feeds::State>,
 }
 
 impl Figures {
@@ -119,6 +120,7 @@ impl Watch {
             },
             ownership_date: self.stages.ownership_date.to_string(),
             lists: self.figures.lists.clone(),
+            own_lists: self.figures.feeds.clone(),
             outputs: self.outputs.states(),
         }
     }

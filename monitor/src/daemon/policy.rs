@@ -11,7 +11,11 @@ use crate::{
     kernel::Prefixes,
     metrics::ListState,
     ownership,
-    policy::{Lists, rules::Rules},
+    policy::{
+        Lists,
+        feeds::{self, Feed},
+        rules::Rules,
+    },
 };
 
 /// Everything that a reload replaces, read and found good.
@@ -19,6 +23,8 @@ pub(super) struct Policy {
     pub(super) ownership: ownership::Table,
     pub(super) lists: Lists,
     pub(super) rules: Rules,
+    /// How the lists of `[lists]` are.
+    pub(super) feeds: Vec<feeds::State>,
     /// What the kernel's tries are to hold.
     pub(super) prefixes: Prefixes,
     pub(super) enabled_lists: u64,
@@ -38,11 +44,26 @@ impl Policy {
     }
 
     fn with_ownership(config: &Config, ownership: ownership::Table) -> Result<Self, Error> {
-        let lists = config.lists()?;
+        let feeds = config.feeds(feeds::BAD_LINES_TOLD);
+        keep(&feeds, config);
+        let (lists, feeds) = config.lists_with(feeds)?;
         let rules = config.rules()?;
         let enabled_lists = lists.headers().iter().filter(|summary| summary.header.enabled).count() as u64;
         let prefixes = flagged_prefixes(&ownership, &lists, &rules).sorted();
-        Ok(Self { ownership, lists, rules, prefixes, enabled_lists })
+        Ok(Self { ownership, lists, rules, feeds, prefixes, enabled_lists })
+    }
+}
+
+/// Tells what is to be known of the user's lists, and keeps the good ones for a day on which their sources are not.
+fn keep(lists: &[Feed], config: &Config) {
+    for notice in lists.iter().flat_map(|list| list.state.notices()) {
+        tracing::warn!("{notice}");
+    }
+    let directory = &config.policy.lists_directory;
+    if !lists.is_empty()
+        && let Err(error) = feeds::keep(lists, directory)
+    {
+        tracing::warn!(%error, directory = %directory.display(), "lists cannot be kept: a source that breaks is not made up for");
     }
 }
 

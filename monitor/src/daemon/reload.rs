@@ -7,11 +7,12 @@
 use std::{path::PathBuf, sync::Arc};
 
 use sd_notify::NotifyState;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     Error,
     changes::{Changes, Fingerprint},
+    lists::Watched,
     outputs::NewOutputs,
     policy::{Policy, Source, list_states},
     tell_systemd,
@@ -24,12 +25,12 @@ use crate::{
     metrics::ListState,
     ownership::OwnerLookup,
     pipeline,
-    policy::{self, Lists, rules::Rules},
+    policy::{self, Lists, feeds, rules::Rules},
     sink::OutputsConfig,
 };
 
 /// Settings that a reload takes in; all others are read at the start only.
-const RELOADED: [&str; 4] = ["policy.", "flows.", "outputs.", "data."];
+const RELOADED: [&str; 5] = ["policy.", "lists.", "flows.", "outputs.", "data."];
 /// Those of them that size or open what is there already.
 const AT_START: [&str; 4] = ["policy.max_contacts", "policy.max_flows", "policy.baseline", "policy.learning"];
 
@@ -55,6 +56,8 @@ pub(super) struct NewPolicy {
     pub(super) ownership: Box<dyn OwnerLookup>,
     pub(super) enabled_lists: u64,
     pub(super) list_states: Vec<ListState>,
+    /// How the lists of `[lists]` are.
+    pub(super) feeds: Vec<feeds::State>,
     pub(super) policy: policy::Config,
     pub(super) flows: pipeline::Config,
     /// The outputs with a spool.
@@ -79,6 +82,8 @@ pub(super) struct Reloader {
     files: Vec<PathBuf>,
     /// Of the files when they were last read.
     fingerprint: Fingerprint,
+    /// Where the lists in force are told to who fetches them.
+    watched: watch::Sender<Arc<Watched>>,
 }
 
 impl Reloader {
@@ -89,11 +94,12 @@ impl Reloader {
         tries: Option<Tries>,
         requests: mpsc::Receiver<ReloadRequest>,
         news: mpsc::Sender<News>,
+        watched: watch::Sender<Arc<Watched>>,
     ) -> Self {
         let files = source.files(&started_with);
         let outputs = started_with.outputs.clone();
         let started_with = Arc::new(started_with);
-        Self { outputs, source, started_with, tries, requests, news, generation: 1, files, fingerprint }
+        Self { outputs, source, started_with, tries, requests, news, generation: 1, files, fingerprint, watched }
     }
 
     /// Reloads when it is asked to and when files change, until nobody can ask any more or the loop has gone.
@@ -179,7 +185,8 @@ impl Reloader {
         self.files = self.source.files(&config);
         self.fingerprint = Fingerprint::of(&self.files);
         let (config, policy) = off_the_loop(move || Policy::read(&config).map(|policy| (config, policy))).await?;
-        let Policy { ownership, lists, rules, prefixes, enabled_lists } = policy;
+        let Policy { ownership, lists, rules, feeds, prefixes, enabled_lists } = policy;
+        let watched = Arc::new(Watched::new(&config, &feeds));
         let (running, new) = (self.outputs.clone(), config.clone());
         let outputs = off_the_loop(move || NewOutputs::open(&running, new, &host::read())).await?;
         let prefixes = self.add_prefixes(prefixes).await?;
@@ -190,6 +197,7 @@ impl Reloader {
             trigger,
             generation,
             list_states: list_states(&lists),
+            feeds,
             lists,
             rules,
             ownership: Box::new(ownership),
@@ -204,6 +212,7 @@ impl Reloader {
         // What was in force is large: it is not for the loop to take apart.
         drop(swapped.await.map_err(|_| Error::Stopping)?);
         self.generation = generation;
+        self.watched.send_replace(watched);
         self.outputs = config.outputs;
         let left_out = self.remove_stale(prefixes).await?;
         Ok(ReloadAnswer::Done { generation, enabled_lists, left_out, needs_restart })

@@ -20,7 +20,7 @@ use crate::{
     names::Names,
     ownership,
     pipeline::Pipeline,
-    policy::rules::Baseline,
+    policy::{feeds, rules::Baseline},
     process,
 };
 
@@ -37,6 +37,8 @@ pub(super) struct Stages {
     pub(super) enabled_lists: u64,
     /// The same with their dates.
     pub(super) lists: Vec<ListState>,
+    /// How the lists of `[lists]` are.
+    pub(super) feeds: Vec<feeds::State>,
     /// Flows that the kernel's two tables hold at most.
     pub(super) flow_capacity: usize,
     /// Keeps the contacts that rules learn.
@@ -65,7 +67,7 @@ pub(super) fn stages(
     flow_bounds: FlowBounds,
 ) -> Result<Stages, Error> {
     let (policy, ownership_trouble) = Policy::read_at_start(config)?;
-    let Policy { ownership, lists, rules, prefixes, enabled_lists } = policy;
+    let Policy { ownership, lists, rules, feeds, prefixes, enabled_lists } = policy;
     if let Some(trouble) = &ownership_trouble {
         tracing::error!(error = trouble, "the embedded ownership data are in force");
     }
@@ -122,6 +124,7 @@ pub(super) fn stages(
         ownership_trouble,
         enabled_lists,
         lists: list_states,
+        feeds,
         flow_capacity,
     })
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
+    fmt::Write as _,
     sync::Arc,
     time::Duration,
 };
@@ -33,6 +34,7 @@ use crate::{
     memory,
     names::NameLosses,
     pipeline::{FlowTable, Released},
+    policy::feeds,
 };
 
 /// Ordinary reports wait at most this long: a wake-up for each would cost more than the report.
@@ -332,6 +334,7 @@ impl Watch {
             );
         }
         self.figures.lists = new.list_states;
+        self.note_feeds(new.feeds);
         self.note_reload(new.trigger, None);
         self.generation = new.generation;
         self.needs_restart = new.needs_restart;
@@ -353,6 +356,27 @@ impl Watch {
         tracing::info!(generation = new.generation, trigger = new.trigger.as_token(), "policy reloaded");
         // The reloader takes it apart; if it has gone, that happens here.
         let _ = new.done.send(before);
+    }
+
+    /// Tells what is wrong with lists of `[lists]` as a whole, once.
+    fn note_feeds(&mut self, feeds: Vec<feeds::State>) {
+        const TOLD: usize = 5;
+        let troubles: Vec<String> = feeds.iter().flat_map(feeds::State::troubles).collect();
+        self.figures.feeds = feeds;
+        if troubles.is_empty() {
+            return self.mend("lists_not_good");
+        }
+        let mut missing = troubles.iter().take(TOLD).cloned().collect::<Vec<_>>().join("; ");
+        if troubles.len() > TOLD {
+            let _ = write!(missing, "; and {} more", troubles.len() - TOLD);
+        }
+        if self.troubles.get("lists_not_good").is_none_or(|before| before.missing != missing) {
+            self.trouble(
+                "lists_not_good",
+                missing,
+                "see whether the sources are right; `egresswatch lists` shows each list",
+            );
+        }
     }
 
     fn tell_refused(&mut self, trigger: Trigger, error: &str) {
@@ -448,6 +472,8 @@ impl Watch {
             );
             self.ready.push(Arc::new(record));
         }
+        let feeds = std::mem::take(&mut self.stages.feeds);
+        self.note_feeds(feeds);
         // What the kernel side saw between its attachment and now, and the connections that it found.
         self.read_all();
         self.begin_walk();

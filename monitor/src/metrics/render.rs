@@ -11,7 +11,7 @@ use prometheus_client::{
 };
 
 use super::{Snapshot, snapshot};
-use crate::{alert::Timestamp, sink::spool::QueueFigures};
+use crate::{alert::Timestamp, policy::feeds, sink::spool::QueueFigures};
 
 type Labels = Vec<(&'static str, String)>;
 type Numbers = Gauge<f64, AtomicU64>;
@@ -123,6 +123,30 @@ impl Metrics {
         self.gauges("list_timestamp_seconds", "Date up to which each list that alerts was read", dates);
         let entities = snapshot.lists.iter().map(|list| (label(list), list.entities as f64));
         self.gauges("list_entities", "Entities of each list that alerts", entities);
+        self.own_lists(&snapshot.own_lists);
+    }
+
+    fn own_lists(&mut self, lists: &[feeds::State]) {
+        let label = |list: &feeds::State| vec![("list", list.name.clone())];
+        let seconds = |at: Option<jiff::Timestamp>| Some(at?.as_second() as f64);
+        let keys = lists.iter().map(|list| (label(list), list.keys as f64));
+        self.gauges("own_list_keys", "Keys of each list of [lists] in force", keys);
+        let bad = lists.iter().map(|list| (label(list), list.bad_lines as f64));
+        self.gauges("own_list_bad_lines", "Lines of each list of [lists] that are no entries", bad);
+        let good = lists.iter().filter_map(|list| Some((label(list), seconds(list.good_at)?)));
+        self.gauges(
+            "own_list_good_timestamp_seconds",
+            "When each list of [lists] was last good: fetched, confirmed, or changed",
+            good,
+        );
+        let expiry = lists.iter().filter_map(|list| Some((label(list), seconds(list.expires_at)?)));
+        self.gauges("own_list_expires_timestamp_seconds", "When each list of [lists] stops to count", expiry);
+        let failing = lists.iter().map(|list| (label(list), f64::from(u8::from(list.troubles().next().is_some()))));
+        self.gauges(
+            "own_list_failing",
+            "1 where a list of [lists] is not in force as its source is: not read, not fetched, shrunk, expired",
+            failing,
+        );
     }
 
     fn flows(&mut self, snapshot: &Snapshot) {

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::{
     alert::{Timestamp, input::LossStage},
+    policy::feeds,
     sink::spool::QueueFigures,
 };
 
@@ -46,6 +47,8 @@ pub struct Snapshot {
     pub ownership_date: String,
     /// Lists whose matches alert.
     pub lists: Vec<ListState>,
+    /// The lists of `[lists]`, also those that do not count.
+    pub own_lists: Vec<feeds::State>,
     /// Outputs.
     pub outputs: Vec<OutputState>,
 }
@@ -217,6 +220,18 @@ impl Snapshot {
                 id: "us-fcc-covered".to_owned(),
                 as_of: Some("2026-01-01".to_owned()),
                 entities: 60,
+            }],
+            own_lists: vec![feeds::State {
+                name: "own".to_owned(),
+                source: "https://lists.example.org/own.txt".to_owned(),
+                enabled: true,
+                keys: 1_180,
+                entries: 1_200,
+                bad_lines: 2,
+                good_at: jiff::Timestamp::from_second(1_795_400_000).ok(),
+                expires_at: jiff::Timestamp::from_second(1_796_004_800).ok(),
+                fetch_error: Some("https://lists.example.org/own.txt was not fetched: cannot connect".to_owned()),
+                ..feeds::State::default()
             }],
             outputs: vec![
                 OutputState {

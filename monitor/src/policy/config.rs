@@ -25,6 +25,8 @@ pub struct Config {
     pub severity: BTreeMap<String, Severity>,
     /// Your own list files, in the format of the embedded ones, which monitor/lists/README.md describes.
     pub files: Vec<PathBuf>,
+    /// Where what `[lists]` fetched is kept over restarts, and the last good state of each list there.
+    pub lists_directory: PathBuf,
     /// Your own rules: files, and directories of `*.toml`; docs/rules.md describes them.
     pub rules: Vec<PathBuf>,
     /// Ids of rules to switch on, over what their files say.
@@ -119,6 +121,7 @@ impl Default for Config {
             disable: Vec::new(),
             severity: BTreeMap::new(),
             files: Vec::new(),
+            lists_directory: PathBuf::from("/var/lib/egresswatch/lists"),
             rules: vec![PathBuf::from(DEFAULT_RULES)],
             enable_rules: Vec::new(),
             disable_rules: Vec::new(),

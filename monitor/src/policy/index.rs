@@ -125,12 +125,15 @@ fn v6_net(bits: u128, length: u8) -> Option<IpNet> {
     Ipv6Net::new(Ipv6Addr::from_bits(bits), length).ok().map(IpNet::V6)
 }
 
+/// All words of a name, the name as it was written, the entry.
+type Organisation = (Box<str>, Arc<str>, u32);
+
 /// Names of organisations. One matches where its words stand in a row in the organisation's name, whatever the case and
 /// the marks between them: "China Mobile" is in "CHINA-MOBILE, Ltd.", and not in "Machina Mobile".
 #[derive(Clone, Debug, Default)]
 pub(super) struct Organisations {
-    /// By their first word: all words, the name as it was written, the entry.
-    by_first_word: HashMap<Box<str>, Vec<(Box<str>, Arc<str>, u32)>>,
+    /// By their first word.
+    by_first_word: HashMap<Box<str>, Vec<Organisation>>,
 }
 
 impl Organisations {

@@ -2,6 +2,7 @@
 
 mod config;
 mod contact;
+pub mod feeds;
 mod history;
 mod index;
 mod list;

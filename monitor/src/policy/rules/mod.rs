@@ -21,8 +21,6 @@ mod threshold;
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
 pub use self::{
     baseline::Baseline,
     engine::{Engine, EngineStats, RuleCause, RuleDecision, Verdict},

@@ -1,0 +1,183 @@
+//! Spamhaus DROP and ASN-DROP (JSON lines), STIX 2.1 bundles, MISP events and warninglists.
+
+use jiff::{Timestamp, tz::TimeZone};
+use serde_json::Value;
+
+use super::{
+    collect::{Collected, shown},
+    text::indicator,
+};
+
+/// Reads a document, or lines of documents.
+pub(super) fn read(file: &str, text: &str, into: &mut Collected) {
+    match serde_json::from_str::<Value>(text) {
+        Ok(document) => self::document(file, &document, into),
+        Err(error) if text.lines().nth(1).is_none() || text.trim_start().starts_with('[') => {
+            into.refuse(file, error.line(), &format!("no JSON: {error}"));
+        }
+        Err(_) => {
+            for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+                let outcome = match serde_json::from_str::<Value>(line) {
+                    Ok(value) => drop_line(&value, into),
+                    Err(error) => Err(format!("no JSON: {error}")),
+                };
+                if let Err(problem) = outcome {
+                    into.refuse(file, index + 1, &problem);
+                }
+            }
+        }
+    }
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// A line of Spamhaus DROP or ASN-DROP.
+fn drop_line(value: &Value, into: &mut Collected) -> Result<(), String> {
+    if text(value, "type") == "metadata" {
+        let seconds = value.get("timestamp").and_then(Value::as_i64);
+        let at = seconds.and_then(|seconds| Timestamp::from_second(seconds).ok());
+        into.as_of = into.as_of.max(at.map(|at| at.to_zoned_datetime(TimeZone::UTC).date()));
+        return Ok(());
+    }
+    if let Some(cidr) = value.get("cidr").and_then(Value::as_str) {
+        return into.cidr(text(value, "sblid"), cidr);
+    }
+    if let Some(asn) = value.get("asn").and_then(Value::as_u64) {
+        let name = text(value, "asname");
+        return into.asn(name, &asn.to_string());
+    }
+    Err(format!("{} has neither cidr nor asn", shown(&value.to_string())))
+}
+
+fn document(file: &str, value: &Value, into: &mut Collected) {
+    let items = |key: &str| value.get(key).and_then(Value::as_array).into_iter().flatten();
+    let refuse = |outcome: Result<(), String>, into: &mut Collected| {
+        if let Err(problem) = outcome {
+            into.refuse(file, 0, &problem);
+        }
+    };
+    if text(value, "type") == "bundle" {
+        for object in items("objects") {
+            stix(object, &mut |outcome, into| refuse(outcome, into), into);
+        }
+    } else if let Some(event) = value.get("Event") {
+        let label = text(event, "info");
+        into.as_of = into.as_of.max(text(event, "date").parse().ok());
+        let direct = event.get("Attribute").and_then(Value::as_array).into_iter().flatten();
+        let objects = event.get("Object").and_then(Value::as_array).into_iter().flatten();
+        let nested = objects.flat_map(|object| object.get("Attribute").and_then(Value::as_array).into_iter().flatten());
+        for attribute in direct.chain(nested) {
+            refuse(misp(label, attribute, into), into);
+        }
+    } else if value.get("list").is_some() {
+        warninglist(value, &mut |outcome, into| refuse(outcome, into), into);
+    } else if value.get("cidr").is_some() || value.get("asn").is_some() {
+        refuse(drop_line(value, into), into);
+    } else if is_manifest(value) {
+        into.refuse(file, 1, "this is the manifest of a MISP feed: name a directory that holds it and its events");
+    } else {
+        into.refuse(file, 1, "this JSON is none of the forms that are read: Spamhaus DROP, STIX 2.1, MISP");
+    }
+}
+
+/// The manifest of a MISP feed names the events that lie beside it.
+fn is_manifest(value: &Value) -> bool {
+    value
+        .as_object()
+        .is_some_and(|events| !events.is_empty() && events.values().all(|event| event.get("info").is_some()))
+}
+
+fn misp(label: &str, attribute: &Value, into: &mut Collected) -> Result<(), String> {
+    let value = text(attribute, "value");
+    // What is not meant for detection is there for who reads the event.
+    let is = |key: &str| attribute.get(key).and_then(Value::as_bool);
+    if is("deleted") == Some(true) || is("to_ids") == Some(false) {
+        return Ok(());
+    }
+    match text(attribute, "type") {
+        "ip-dst" | "ip-src" | "domain" | "hostname" | "url" => indicator(label, value, into),
+        "ip-dst|port" | "ip-src|port" | "hostname|port" => {
+            indicator(label, value.split('|').next().unwrap_or_default(), into)
+        }
+        "domain|ip" => value.split('|').try_for_each(|part| indicator(label, part, into)),
+        "AS" => into.asn(label, value),
+        // Hashes, file names and the rest are nothing that a flow has.
+        _ => Ok(()),
+    }
+}
+
+fn warninglist(value: &Value, refuse: &mut dyn FnMut(Result<(), String>, &mut Collected), into: &mut Collected) {
+    let own = |key: &str| Some(text(value, key).to_owned()).filter(|text| !text.is_empty());
+    (into.title, into.about) = (own("name"), own("description"));
+    // Versions are dates such as 20260114.
+    let version = value.get("version").and_then(Value::as_i64).map(|version| version.to_string());
+    into.as_of = version.and_then(|version| jiff::civil::Date::strptime("%Y%m%d", version).ok());
+    for item in value.get("list").and_then(Value::as_array).into_iter().flatten() {
+        let item = item.as_str().unwrap_or_default();
+        let outcome = match text(value, "type") {
+            "regex" | "substring" => {
+                Err(format!("{} is a pattern: only whole names, addresses and prefixes are read", shown(item)))
+            }
+            _ => into.any("", item),
+        };
+        refuse(outcome, into);
+    }
+}
+
+fn stix(object: &Value, refuse: &mut dyn FnMut(Result<(), String>, &mut Collected), into: &mut Collected) {
+    let value = text(object, "value");
+    match text(object, "type") {
+        "ipv4-addr" | "ipv6-addr" => refuse(into.cidr("", value), into),
+        "domain-name" => refuse(into.domain("", value), into),
+        "indicator" if object.get("revoked").and_then(Value::as_bool) != Some(true) => {
+            let valid_until = text(object, "valid_until").parse::<Timestamp>();
+            if valid_until.is_ok_and(|until| until <= into.now) {
+                return;
+            }
+            let date = text(object, "modified").get(..10).and_then(|date| date.parse().ok());
+            into.as_of = into.as_of.max(date);
+            let outcome = match text(object, "pattern_type") {
+                "stix" | "" => pattern(text(object, "name"), text(object, "pattern"), into),
+                other => Err(format!("patterns of type {other:?} are not read: only those of STIX are")),
+            };
+            refuse(outcome, into);
+        }
+        _ => {}
+    }
+}
+
+/// Comparisons of one address, prefix or name, alone or joined by OR: `[ipv4-addr:value = '192.0.2.1']`,
+/// `[ipv4-addr:value ISSUBSET '192.0.2.0/24']` (STIX 2.1, section 9). AND and NOT narrow what a single key would not.
+fn pattern(label: &str, pattern: &str, into: &mut Collected) -> Result<(), String> {
+    let mut outside = String::new();
+    let mut literals = Vec::new();
+    for (index, part) in pattern.split('\'').enumerate() {
+        if index % 2 == 0 {
+            outside.push_str(part);
+        } else {
+            literals.push(part);
+        }
+        outside.push(' ');
+    }
+    let words: Vec<&str> = outside.split([' ', '[', ']', '(', ')', '=']).filter(|word| !word.is_empty()).collect();
+    let known = ["ipv4-addr:value", "ipv6-addr:value", "domain-name:value", "ISSUBSET", "OR"];
+    let unreadable = || {
+        Err(format!(
+            "the pattern {} is not read: only =, ISSUBSET and OR on addresses and domain names are",
+            shown(pattern)
+        ))
+    };
+    if literals.is_empty() || words.iter().any(|word| !known.contains(word)) {
+        return unreadable();
+    }
+    let fields: Vec<&str> = words.into_iter().filter(|word| word.contains(':')).collect();
+    if fields.len() != literals.len() {
+        return unreadable();
+    }
+    fields.into_iter().zip(literals).try_for_each(|(field, literal)| match field {
+        "domain-name:value" => into.domain(label, literal),
+        _ => into.cidr(label, literal),
+    })
+}

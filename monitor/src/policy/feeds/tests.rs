@@ -1,0 +1,228 @@
+use std::{fmt::Write as _, fs, path::Path};
+
+use jiff::Timestamp;
+
+use super::*;
+use crate::policy::{Action, Lists};
+
+const NOW: &str = "2026-11-26T12:00:00Z";
+
+fn now() -> Timestamp {
+    NOW.parse().unwrap()
+}
+
+/// Writes `content` to a file and reads it as a list with these settings.
+fn feed(folder: &Path, content: &str, settings: &str) -> Feed {
+    let file = folder.join("list");
+    fs::write(&file, content).unwrap();
+    feed_at(folder, &file, settings)
+}
+
+fn feed_at(folder: &Path, source: &Path, settings: &str) -> Feed {
+    let config: Config = toml::from_str(&format!("[x]\nsource = \"{}\"\n{settings}", source.display())).unwrap();
+    load(&config, &folder.join("state"), now(), BAD_LINES_TOLD).pop().unwrap()
+}
+
+/// So many addresses, none beside another.
+pub(super) fn addresses(count: u8) -> String {
+    (0..count).map(|number| format!("192.0.2.{}", number * 2)).collect::<Vec<_>>().join("\n")
+}
+
+/// Every key by its entity, and every bad line.
+fn told(feed: &Feed) -> String {
+    let mut lines: Vec<String> = feed
+        .list
+        .entities
+        .iter()
+        .map(|entity| {
+            let asns = entity.asns.iter().map(|asn| format!("AS{asn}"));
+            let others = entity.cidrs.iter().map(ToString::to_string);
+            let countries = entity.countries.iter().map(ToString::to_string);
+            let names = entity.domains.iter().chain(&entity.organisations).map(ToString::to_string);
+            let keys: Vec<String> = asns.chain(others).chain(countries).chain(names).collect();
+            format!("{}: {}", entity.name, keys.join(" "))
+        })
+        .collect();
+    lines.extend(feed.state.problems.iter().map(|bad| format!("bad line {}: {}", bad.line, bad.problem)));
+    lines.join("\n")
+}
+
+#[test]
+fn each_form_gives_its_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    let cases = [
+        (
+            "plain",
+            "",
+            "# note\n192.0.2.0/25\r\n192.0.2.128/25\n192.0.2.7\n; x\n2001:db8::1 ; SBL1\n::ffff:203.0.113.9\nAS64496\nEvil.Example.\ncom\nAS64497 a name\n*.wild.example\n0.0.0.0/0\nno name!\n198.51.100.9\t7\n",
+        ),
+        (
+            "ranges",
+            "",
+            "#Start\tEnd\tNetmask\n192.0.2.0\t192.0.2.255\t24\t3000\n198.51.100.1-198.51.100.2\n203.0.113.4 - 203.0.113.5\n203.0.113.9-203.0.113.8\n",
+        ),
+        ("hosts", "", "127.0.0.1 localhost\n0.0.0.0 ads.example tracker.example # both\n::1 ip6-localhost\n"),
+        (
+            "adblock",
+            "",
+            "[Adblock Plus 2.0]\n! Title: x\n||ads.example^\n||path.example/ad.js\n||opt.example^$third-party\n",
+        ),
+        ("netset", "", "# FireHOL\n#\n192.0.2.0/24\n192.0.2.64/26\n198.51.100.77/24\n"),
+        ("asns", "format = \"asns\"", "64496\nAS64497 # x\n0\nten\n"),
+        ("countries", "format = \"countries\"", "cn\nRU\nUK\n"),
+        ("organisations", "format = \"organisations\"", "China Mobile\nab\n"),
+        (
+            "spamhaus",
+            "",
+            "{\"cidr\":\"192.0.2.0/24\",\"sblid\":\"SBL7\",\"rir\":\"x\"}\n{\"cidr\":\"oops\",\"sblid\":\"SBL8\"}\nnonsense\n{\"type\":\"metadata\",\"timestamp\":1790000000,\"records\":1}\n",
+        ),
+        (
+            "asn drop",
+            "",
+            "{\"asn\":64496,\"rir\":\"x\",\"domain\":\"x.example\",\"cc\":\"ZZ\",\"asname\":\"EVIL\"}\n{\"asn\":64497,\"asname\":\"EVIL\"}\n",
+        ),
+        (
+            "stix",
+            "",
+            r#"{"type":"bundle","id":"bundle--1","objects":[
+            {"type":"ipv4-addr","value":"192.0.2.9"},{"type":"domain-name","value":"Obs.Example"},
+            {"type":"indicator","name":"One","pattern_type":"stix","modified":"2026-10-05T00:00:00Z","pattern":"[ipv4-addr:value = '192.0.2.1' OR domain-name:value='c2.example']"},
+            {"type":"indicator","name":"Two","pattern_type":"stix","pattern":"[ipv6-addr:value ISSUBSET '2001:db8::/32']"},
+            {"type":"indicator","name":"Gone","revoked":true,"pattern_type":"stix","pattern":"[ipv4-addr:value = '192.0.2.2']"},
+            {"type":"indicator","name":"Old","valid_until":"2026-11-01T00:00:00Z","pattern_type":"stix","pattern":"[ipv4-addr:value = '192.0.2.8']"},
+            {"type":"indicator","name":"New","valid_until":"2027-11-01T00:00:00Z","pattern_type":"stix","pattern":"[domain-name:value = 'new.example']"},
+            {"type":"indicator","name":"Both","pattern_type":"stix","pattern":"[ipv4-addr:value = '192.0.2.3' AND domain-name:value = 'x.example']"},
+            {"type":"indicator","name":"Not","pattern_type":"stix","pattern":"[ipv4-addr:value != '192.0.2.4']"}]}"#,
+        ),
+        (
+            "misp",
+            "",
+            r#"{"Event":{"info":"Case 1","date":"2026-09-01","Attribute":[{"type":"ip-dst|port","value":"192.0.2.5|443"},{"type":"sha256","value":"ab"},{"type":"domain","value":"gone.example","deleted":true},{"type":"domain","value":"context.example","to_ids":false},{"type":"domain|ip","value":"c2.example|192.0.2.6","to_ids":true}],"Object":[{"Attribute":[{"type":"url","value":"https://u@bad.example:8443/x"}]}]}}"#,
+        ),
+        (
+            "warninglist",
+            "action = \"ignore\"",
+            r#"{"name":"Known","description":"Resolvers","version":20260114,"type":"cidr","list":["192.0.2.53","2001:db8::/48"]}"#,
+        ),
+        (
+            "feodo",
+            "",
+            "# Generated\n#\n\"first_seen_utc\",\"dst_ip\",\"dst_port\",\"c2_status\",\"last_online\",\"malware\"\n\"2026-01-01 00:00:00\",\"192.0.2.66\",\"443\",\"online\",\"2026-01-02\",\"Emo\"\n# END\n",
+        ),
+        (
+            "threatfox",
+            "",
+            "# \"first_seen_utc\",\"ioc_id\",\"ioc_value\",\"ioc_type\",\"threat_type\",\"fk_malware\",\"malware_alias\",\"malware_printable\"\n\"2026-01-01\", \"1\", \"192.0.2.67:8080\", \"ip:port\", \"c2\", \"x\", \"None\", \"Quak\"\n\"2026-01-01\", \"2\", \"d41d8cd98f00b204e9800998ecf8427e\", \"md5_hash\", \"p\", \"x\", \"None\", \"Quak\"\n",
+        ),
+        (
+            "urlhaus",
+            "",
+            "# id,dateadded,url,url_status,last_online,threat,tags,urlhaus_link,reporter\n\"1\",\"2026-01-01\",\"http://198.51.100.3:8080/i\",\"online\",\"x\",\"malware_download\",\"elf,arm\",\"y\",\"z\"\n\"2\",\"2026-01-01\"\n",
+        ),
+    ];
+    let mut report = String::new();
+    for (name, settings, content) in cases {
+        let feed = feed(folder.path(), content, settings);
+        assert_eq!(feed.state.problems.len() as u64, feed.state.bad_lines, "{name}");
+        writeln!(report, "--- {name}, as of {:?}\n{}", feed.list.header.as_of, told(&feed)).unwrap();
+    }
+    insta::assert_snapshot!(report);
+}
+
+#[test]
+fn bad_lines_are_counted_and_a_few_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let long = "x".repeat(40_000);
+    let content = format!("192.0.2.1\n{long}\n{}\u{fffd}.example\n192.0.2.9\n", "no name\n".repeat(500));
+    let feed = feed(folder.path(), &content, "");
+    assert_eq!((feed.state.keys, feed.state.bad_lines, feed.state.problems.len()), (2, 502, 20));
+    assert_eq!(feed.state.problems[0].line, 2);
+    let all_bad = super::tests::feed(folder.path(), "no name\n", "");
+    assert!(all_bad.state.failed.is_some_and(|why| why.contains("none of the 1 lines")));
+}
+
+#[test]
+fn shrinking_is_told_and_can_be_accepted() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let whole = addresses(20);
+    keep(&[feed(folder.path(), &whole, "")], &state).unwrap();
+    let shrunk = feed(folder.path(), "192.0.2.1\n", "");
+    assert_eq!(shrunk.state.keys, 20);
+    assert!(
+        shrunk.state.kept.as_ref().is_some_and(|why| why.contains("holds 1 entries where it held 20")),
+        "{shrunk:?}"
+    );
+    // What is in force by the last good one is not kept as a new good one.
+    keep(&[shrunk], &state).unwrap();
+    assert_eq!(feed(folder.path(), "192.0.2.1\n", "").state.keys, 20);
+    assert_eq!(feed(folder.path(), "192.0.2.1\n", "accept_shrunk = true").state.keys, 1);
+    fs::remove_file(folder.path().join("list")).unwrap();
+    let gone = feed_at(folder.path(), &folder.path().join("list"), "");
+    assert!(gone.state.keys == 20 && gone.state.kept.is_some_and(|why| why.contains("cannot be read")));
+    assert_eq!(feed(folder.path(), &addresses(10), "").state.keys, 20);
+    assert_eq!(feed(folder.path(), &addresses(11), "").state.keys, 11);
+}
+
+#[test]
+fn expired_lists_do_not_match_and_say_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let hits = |settings: &str| {
+        let feed = feed(folder.path(), "bad.example\n", settings);
+        let lists = Lists::new([feed.list], &[], &[]).unwrap();
+        (lists.match_name("bad.example").len(), feed.state.expired)
+    };
+    assert_eq!(hits("valid_until = \"2026-11-26\""), (1, None));
+    assert_eq!(hits("valid_until = 2026-11-25"), (0, Some("it was valid until 2026-11-25".to_owned())));
+    // The file was written by this test.
+    let file = folder.path().join("list");
+    let old = (std::time::UNIX_EPOCH + std::time::Duration::from_secs(now().as_second().cast_unsigned()))
+        - std::time::Duration::from_hours(8 * 24);
+    fs::File::options().write(true).open(&file).unwrap().set_modified(old).unwrap();
+    let feed = feed_at(folder.path(), &file, "expires = \"7d\"");
+    assert!(!feed.list.header.enabled && feed.state.expired.is_some_and(|why| why.contains("more than 7d ago")));
+    assert!(feed_at(folder.path(), &file, "expires = \"9d\"").list.header.enabled);
+}
+
+#[test]
+fn a_directory_is_one_list() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("feed");
+    fs::create_dir(&source).unwrap();
+    fs::write(source.join("manifest.json"), r#"{"e1":{"info":"Case 1","date":"2026-09-01"}}"#).unwrap();
+    fs::write(
+        source.join("e1.json"),
+        r#"{"Event":{"info":"Case 1","Attribute":[{"type":"ip-dst","value":"192.0.2.5"}]}}"#,
+    )
+    .unwrap();
+    fs::write(source.join("more.txt"), "more.example\n").unwrap();
+    fs::write(source.join(".hidden"), "hidden.example\n").unwrap();
+    let feed = feed_at(folder.path(), &source, "");
+    // The manifest says that it is a feed of MISP, beside whose events lie lists of hashes.
+    assert_eq!(told(&feed), "Case 1: 192.0.2.5/32");
+    fs::remove_file(source.join("manifest.json")).unwrap();
+    let feed = feed_at(folder.path(), &source, "");
+    assert_eq!(told(&feed), "Case 1: 192.0.2.5/32\nx: more.example");
+}
+
+#[test]
+fn settings_are_checked() {
+    for (text, message) in [
+        ("[x]\nsource = \"list\"", "write a path from /"),
+        ("[x]\nsource = \"ftp://example.org/l\"", "write an address with https:// or http://"),
+        ("[x]\nsource = \"https://u:p@example.org/l\"", "holds no user and password"),
+        ("[x]\nsource = \"https://example.org/l\"\nrefresh = \"1s\"", "write \"1m\" or more"),
+        ("[X]\nsource = \"/l\"", "no list id"),
+        ("[x]\nformat = \"auto\"", "missing field `source`"),
+        ("[x]\nsource = \"/l\"\nvalid_until = \"soon\"", "no date"),
+        ("[x]\nsource = \"/l\"\nacton = \"ignore\"", "unknown field `acton`"),
+    ] {
+        let error = toml::from_str::<Config>(text).unwrap_err().to_string();
+        assert!(error.contains(message), "{text}: {error}");
+    }
+    let list = ListConfig {
+        applies_to: vec!["y".to_owned()],
+        ..toml::from_str("source = \"/l\"\naction = \"ignore\"").unwrap()
+    };
+    assert_eq!((list.action, list.enabled), (Action::Ignore, true));
+}
