@@ -22,7 +22,7 @@ use kernel::{Kernel, Line};
 const JOBS: usize = 2;
 
 /// A guest that takes longer hangs.
-const TIMEOUT_SECONDS: u64 = 1_200;
+const TIMEOUT_SECONDS: u64 = 1_800;
 
 /// Arguments of `cargo xtask vm`.
 #[derive(Debug, clap::Args)]

@@ -25,6 +25,11 @@ await() {
 }
 records() { journalctl --no-pager -u egresswatch -o cat; }
 alerted() { records | grep -q '"dataset":"egresswatch.alert".*120.232.0.1'; }
+# By the message id of alerts, as deploy/siem/README.md has it.
+native() {
+    journalctl --no-pager -o json MESSAGE_ID=d37d735d4db242358332a02257cb95cd |
+        grep '"EGRESSWATCH_EXECUTABLE":"/usr/local/bin/another-shell"' | grep -q '"EGRESSWATCH_DESTINATION_IP":"120.232.0.1"'
+}
 alive() { [[ $(value ActiveState) == active ]]; }
 ended() { [[ $(value ActiveState) == "$1" ]]; }
 
@@ -52,6 +57,13 @@ echo "ok: the capabilities are the five named ones"
 
 systemctl reload egresswatch || fail "a reload is accepted"
 alive || fail "the monitor survives a reload"
+
+# An output that a reload brings, to the journal with its own fields.
+printf '\n[outputs.journal]\ntype = "journald"\n' >>/etc/egresswatch/config.toml
+systemctl reload egresswatch || fail "a reload takes an output in"
+cp /usr/bin/bash /usr/local/bin/another-shell
+/usr/local/bin/another-shell -c 'echo hello >/dev/udp/120.232.0.1/9'
+await "an alert is in the journal with fields of its own" native
 systemctl stop egresswatch
 ended inactive || fail "the unit stops"
 [[ $(value Result) == success ]] || fail "the unit stops well"
