@@ -69,7 +69,7 @@ fn boot_once(folder: &Path, kernel: &Kernel, initramfs: &Path, timeout: Duration
     let mut command = process::command("qemu-system-x86_64");
     command
         // Emulation everywhere: hosts that are guests themselves rarely have a working KVM, and results stay comparable.
-        .args(["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "2048"])
+        .args(["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "3072"])
         .args(["-display", "none", "-no-reboot", "-nic", "none", "-monitor", "none", "-serial", "stdio"])
         .arg("-serial")
         .arg(format!("file:{}", code_file.display()))
