@@ -47,12 +47,14 @@ impl Line {
         }
     }
 
-    /// Arguments that leave out the rung the monitor never takes on this kernel: fexit is for those without the probes
-    /// of sender. On the host all three run.
+    /// Arguments that leave out rungs. Fexit is never taken on kernels that have the probes of sender. Base is shown by
+    /// itself on the oldest and on the newest kernel; between them its programs run as a part of the other rungs.
     pub(super) fn without_needless_rungs(self) -> &'static [&'static str] {
         match self {
-            Self::V5_10 | Self::V6_1 => &[],
-            Self::V6_12 | Self::V7 => &["--skip", "fexit::"],
+            Self::V5_10 => &[],
+            Self::V6_1 => &["--skip", "base::"],
+            Self::V6_12 => &["--skip", "base::", "--skip", "fexit::"],
+            Self::V7 => &["--skip", "fexit::"],
         }
     }
 
