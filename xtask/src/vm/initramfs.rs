@@ -75,7 +75,7 @@ fn test_script(arguments: &[String]) -> String {
     script
 }
 
-/// The guest has no libraries, so only a static busybox starts there.
+/// The guest has only the libraries that other programs brought, so busybox must need none.
 fn static_busybox() -> Result<Vec<u8>> {
     let path =
         process::find_program("busybox").context("busybox is not installed: run `cargo xtask setup --only vm`")?;
