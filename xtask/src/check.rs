@@ -5,11 +5,15 @@ use anyhow::{Context as _, Result};
 use crate::data;
 use crate::ebpf;
 use crate::process;
+use crate::python::Package;
 use crate::setup::{self, Part};
 use crate::test;
 use crate::ui::Summary;
 use crate::vm;
 use crate::workspace::Workspace;
+
+/// The spelling of everything; its makers publish it as a package of Python too, which spares building it.
+const TYPOS: Package = Package { name: "typos", version: "1.52.0", program: "typos" };
 
 /// The manifests that cargo looks at one by one: the workspace, and the kernel programs outside of it.
 const MANIFESTS: [&str; 2] = ["Cargo.toml", "monitor-ebpf/Cargo.toml"];
@@ -29,8 +33,8 @@ pub(crate) fn ci(workspace: &Workspace) -> Result<()> {
     checks(workspace, &mut summary);
     summary.step("cargo xtask test", || test::run(workspace, &test::Arguments::default()));
     summary.step("cargo xtask demo", || crate::demo::run(workspace, &crate::demo::Arguments::after_tests(workspace)));
-    summary.step("cargo xtask vm --all", || vm::run(workspace, &vm::Arguments::default()));
     summary.step("cargo xtask systemd-test", || vm::systemd::run(workspace));
+    summary.step("cargo xtask vm --all", || vm::run(workspace, &vm::Arguments::default()));
     summary.finish("cargo xtask ci")
 }
 
@@ -70,8 +74,7 @@ fn format(workspace: &Workspace) -> Result<()> {
 }
 
 fn spelling(workspace: &Workspace) -> Result<()> {
-    let typos = setup::TYPOS.find(workspace).context("typos is not installed: run `cargo xtask setup --only ci`")?;
-    process::run(process::command(typos).current_dir(workspace.root()))
+    process::run(process::command(TYPOS.ensure(workspace)?).current_dir(workspace.root()))
 }
 
 /// The advisories are not among these: they need a database that changes without us, so a commit that was green could

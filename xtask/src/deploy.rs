@@ -1,16 +1,16 @@
 //! `cargo xtask deploy-check`: the units by systemd's own checker, the manifests by the schemas Kubernetes publishes.
 
 use std::fs;
-use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
 
 use crate::process;
+use crate::python::Package;
 use crate::ui::{self, Summary};
 use crate::workspace::Workspace;
 
-/// The Python package that carries the published schemas, in the version this was tried with.
-const VALIDATOR: &str = "kubernetes-validate==1.37.0";
+/// The package that carries the published schemas.
+const VALIDATOR: Package = Package { name: "kubernetes-validate", version: "1.37.0", program: "kubernetes-validate" };
 
 /// The oldest and the newest Kubernetes the manifests are for: 1.30 brought `appArmorProfile`.
 const KUBERNETES_VERSIONS: [&str; 2] = ["1.30", "1.37"];
@@ -67,26 +67,11 @@ fn units(workspace: &Workspace) -> Result<()> {
 }
 
 fn manifests(workspace: &Workspace) -> Result<()> {
-    let validator = validator(workspace)?;
+    let validator = VALIDATOR.ensure(workspace)?;
     for version in KUBERNETES_VERSIONS {
         let mut command = process::command(&validator);
         command.current_dir(workspace.path("deploy/kubernetes")).args(["--strict", "--kubernetes-version", version]);
         process::run(command.args(["namespace.yaml", "configmap.yaml", "daemonset.yaml"]))?;
     }
     Ok(())
-}
-
-/// The validator, in a Python environment of its own below the target directory.
-fn validator(workspace: &Workspace) -> Result<PathBuf> {
-    let environment = workspace.target("tools/kubernetes-validate");
-    let program = environment.join("bin/kubernetes-validate");
-    let pip = environment.join("bin/pip");
-    let is_there = process::output(process::command(&pip).args(["freeze"])).is_ok_and(|list| list.contains(VALIDATOR));
-    if !is_there {
-        ui::step(&format!("install {VALIDATOR}"), || {
-            process::run(process::command("python3").args(["-m", "venv", "--clear"]).arg(&environment))?;
-            process::run(process::command(&pip).args(["install", "--quiet", "--disable-pip-version-check", VALIDATOR]))
-        })?;
-    }
-    Ok(program)
 }

@@ -8,6 +8,7 @@ mod demo;
 mod deploy;
 mod ebpf;
 mod process;
+mod python;
 mod reproducible_rustc;
 mod root_test;
 mod run;

@@ -22,7 +22,7 @@ use crate::{
 
 /// The tests of this file.
 pub(crate) const CASES: &[Case] =
-    &[Case::new("ten_thousand_alerts_survive_kills_of_receiver_and_monitor", kills).needs("rsyslogd")];
+    &[Case::new("ten_thousand_alerts_survive_kills_of_receiver_and_monitor", kills).needs("rsyslogd").in_user_space()];
 
 /// Alerts in all.
 const ALERTS: u32 = 10_000;

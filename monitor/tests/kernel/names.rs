@@ -24,18 +24,18 @@ use crate::{
 /// The tests of this file.
 pub(crate) const CASES: &[Case] = &[
     Case::new("curl_names_its_server_in_http", http_host).needs("curl"),
-    Case::new("curl_names_its_server_in_tls", server_name).needs("curl"),
+    Case::new("curl_names_its_server_in_tls", server_name).needs("curl").in_user_space(),
     Case::new("a_large_hello_in_many_segments_names_its_server", large_hello),
-    Case::new("a_quic_client_names_its_server", quic),
-    Case::new("a_flagged_name_at_a_content_network_alerts", content_network).needs("curl"),
-    Case::new("names_behind_proxies_are_the_real_destination", proxies).needs("curl"),
-    Case::new("an_address_behind_a_proxy_is_the_real_destination", address_behind_proxy).needs("curl"),
-    Case::new("a_hello_after_starttls_names_its_server", starttls).needs("curl"),
+    Case::new("a_quic_client_names_its_server", quic).in_user_space(),
+    Case::new("a_flagged_name_at_a_content_network_alerts", content_network).needs("curl").in_user_space(),
+    Case::new("names_behind_proxies_are_the_real_destination", proxies).needs("curl").in_user_space(),
+    Case::new("an_address_behind_a_proxy_is_the_real_destination", address_behind_proxy).needs("curl").in_user_space(),
+    Case::new("a_hello_after_starttls_names_its_server", starttls).needs("curl").in_user_space(),
     Case::new("answers_over_udp_name_their_addresses", |rung| dns(rung, &DNS_UDP)).needs("curl"),
-    Case::new("answers_over_tcp_name_their_addresses", |rung| dns(rung, &DNS_TCP)).needs("curl"),
+    Case::new("answers_over_tcp_name_their_addresses", |rung| dns(rung, &DNS_TCP)).needs("curl").in_user_space(),
     Case::new("answers_over_ipv6_name_their_addresses", |rung| dns(rung, &DNS_IPV6)).needs("curl"),
-    Case::new("a_forwarder_on_the_loopback_names_for_everybody", forwarder).needs("dnsmasq"),
-    Case::new("without_capture_nothing_is_named", without_capture).needs("curl"),
+    Case::new("a_forwarder_on_the_loopback_names_for_everybody", forwarder).needs("dnsmasq").in_user_space(),
+    Case::new("without_capture_nothing_is_named", without_capture).needs("curl").in_user_space(),
 ];
 
 /// An address of a content network in the United States, on no list (AS13335).

@@ -11,9 +11,9 @@ use crate::{
 
 /// The tests of this file.
 pub(crate) const CASES: &[Case] = &[
-    Case::new("fifty_connections_are_one_first_contact", roll_up),
-    Case::new("an_address_that_is_on_no_list_gives_no_alert", unlisted),
-    Case::new("an_alert_takes_milliseconds", latency),
+    Case::new("fifty_connections_are_one_first_contact", roll_up).in_user_space(),
+    Case::new("an_address_that_is_on_no_list_gives_no_alert", unlisted).in_user_space(),
+    Case::new("an_alert_takes_milliseconds", latency).in_user_space(),
 ];
 
 /// Connections to several addresses of one owner: one alert, then the rest as a sum.

@@ -20,7 +20,7 @@ use crate::{
 
 /// The tests of this file.
 pub(crate) const CASES: &[Case] =
-    &[Case::new("prometheus_reads_the_metrics_and_its_alerts_fire", scrape).needs("prometheus")];
+    &[Case::new("prometheus_reads_the_metrics_and_its_alerts_fire", scrape).needs("prometheus").in_user_space()];
 
 const RULES: &str = include_str!("../../../deploy/prometheus/alerts.yml");
 

@@ -16,9 +16,9 @@ use crate::{
 
 /// The tests of this file.
 pub(crate) const CASES: &[Case] = &[
-    Case::new("a_reload_under_load_loses_no_connection_and_flags_what_is_new", under_load),
-    Case::new("a_bad_file_leaves_the_old_policy_in_force_and_says_why", bad_file),
-    Case::new("imported_ownership_data_are_taken_in_and_damaged_ones_are_not", ownership_data),
+    Case::new("a_reload_under_load_loses_no_connection_and_flags_what_is_new", under_load).in_user_space(),
+    Case::new("a_bad_file_leaves_the_old_policy_in_force_and_says_why", bad_file).in_user_space(),
+    Case::new("imported_ownership_data_are_taken_in_and_damaged_ones_are_not", ownership_data).in_user_space(),
 ];
 
 const REQUEST: u64 = 7;

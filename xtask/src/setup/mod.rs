@@ -4,7 +4,7 @@ mod packages;
 mod rust_src;
 mod tools;
 
-pub(crate) use tools::{BPF_LINKER, CARGO_DENY, TYPOS};
+pub(crate) use tools::{BPF_LINKER, CARGO_DENY};
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;
@@ -21,7 +21,7 @@ pub(crate) enum Part {
     Test,
     /// To boot other kernels: QEMU and busybox.
     Vm,
-    /// To run the checks of CI: cargo-deny, typos and npm.
+    /// To run the checks of CI: cargo-deny and npm.
     Ci,
 }
 

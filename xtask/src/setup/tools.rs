@@ -31,11 +31,7 @@ pub(crate) const BPF_LINKER: Tool =
 pub(crate) const CARGO_DENY: Tool =
     Tool { name: "cargo-deny", program: "cargo-deny", version: "0.20.2", part: Part::Ci, optimised: false };
 
-/// The spelling of everything.
-pub(crate) const TYPOS: Tool =
-    Tool { name: "typos-cli", program: "typos", version: "1.52.0", part: Part::Ci, optimised: false };
-
-const TOOLS: [Tool; 3] = [BPF_LINKER, CARGO_DENY, TYPOS];
+const TOOLS: [Tool; 2] = [BPF_LINKER, CARGO_DENY];
 
 impl Tool {
     /// Where the program is, if it is there in this version: this project's own folder first, then `PATH`.

@@ -25,6 +25,8 @@ pub(super) struct Report {
     pub(super) warnings: Vec<String>,
     /// The test program's closing line.
     pub(super) result: Option<String>,
+    /// The tests that failed.
+    pub(super) failed: Vec<String>,
     /// The file that holds the whole console.
     pub(super) console: PathBuf,
 }
@@ -90,6 +92,7 @@ fn boot_once(folder: &Path, kernel: &Kernel, initramfs: &Path, timeout: Duration
         crash: watched.crash,
         warnings: watched.warnings,
         result: watched.result,
+        failed: watched.failed,
         console,
     };
     Ok((report, watched.programs))
@@ -111,6 +114,9 @@ struct Watched {
     crash: Option<String>,
     warnings: Vec<String>,
     result: Option<String>,
+    failed: Vec<String>,
+    /// The last line that is not empty: where a guest hangs.
+    last: String,
     /// The kernel has spoken.
     kernel: bool,
     /// Something else than the kernel has spoken after it.
@@ -140,7 +146,13 @@ fn watch(guest: &mut Guest, kernel: &Kernel, console: &Path, timeout: Duration) 
                 watched.note(&line);
             }
             Err(RecvTimeoutError::Timeout) => {
-                bail!("the guest did not end within {} (whole console: {})", ui::duration(timeout), console.display())
+                bail!(
+                    "the guest did not end within {}; failed so far: {:?}; last line: {} (whole console: {})",
+                    ui::duration(timeout),
+                    watched.failed,
+                    watched.last,
+                    console.display()
+                )
             }
             Err(RecvTimeoutError::Disconnected) => break,
         }
@@ -153,6 +165,11 @@ impl Watched {
     fn note(&mut self, line: &str) {
         if line.starts_with("test result: ") {
             self.result = Some(line.to_owned());
+        } else if let Some(test) = failed_test(line) {
+            self.failed.push(test.to_owned());
+        }
+        if !line.is_empty() {
+            line.clone_into(&mut self.last);
         }
         match kernel_message(line) {
             Some(_) => self.kernel = true,
@@ -188,6 +205,11 @@ fn verdict(line: &str) -> Verdict {
     } else {
         Verdict::Nothing
     }
+}
+
+/// The test of which this line says that it failed: `test base::x ... FAILED`.
+fn failed_test(line: &str) -> Option<&str> {
+    line.strip_prefix("test ")?.strip_suffix("FAILED")?.split_whitespace().next()
 }
 
 /// What the kernel says in this line; none if the line is not the kernel's.
@@ -238,6 +260,18 @@ mod tests {
     }
 
     #[test]
+    fn the_tests_that_failed_are_named() {
+        for (line, expected) in [
+            ("test base::tcp_upload           ... FAILED", Some("base::tcp_upload")),
+            ("test base::tcp_upload           ... ok", None),
+            ("test result: FAILED. 1 passed; 1 failed", None),
+            ("FAILED", None),
+        ] {
+            assert_eq!(failed_test(line), expected, "{line}");
+        }
+    }
+
+    #[test]
     fn the_table_shows_the_counts_and_the_warnings() {
         let mut watched = Watched::default();
         watched.note("test result: ok. 31 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 9.1s");
@@ -246,6 +280,7 @@ mod tests {
             crash: watched.crash,
             warnings: watched.warnings,
             result: watched.result,
+            failed: watched.failed,
             console: PathBuf::new(),
         };
         assert_eq!(report.summary(), ", 31 passed");

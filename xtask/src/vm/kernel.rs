@@ -18,7 +18,7 @@ const META_PACKAGE: &str = "linux-image-cloud-amd64";
 const PACKAGE_PREFIXES: [&str; 3] = ["linux-image-", "linux-binary-", "linux-modules-"];
 
 /// A line of kernels in the matrix: the oldest we support, the long-term ones between, and the newest there is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Line {
     /// Debian 11
     #[value(name = "5.10")]
@@ -55,6 +55,14 @@ impl Line {
             Self::V6_1 => &["--skip", "base::"],
             Self::V6_12 => &["--skip", "base::", "--skip", "fexit::"],
             Self::V7 => &["--skip", "fexit::"],
+        }
+    }
+
+    /// On how many rungs the tests run there, which is how long they take.
+    pub(super) fn rungs_shown(self) -> usize {
+        match self {
+            Self::V5_10 | Self::V7 => 2,
+            Self::V6_1 | Self::V6_12 => 1,
         }
     }
 

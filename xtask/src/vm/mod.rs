@@ -5,6 +5,7 @@ mod initramfs;
 mod kernel;
 pub(crate) mod systemd;
 
+use std::cmp::Reverse;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::thread;
@@ -113,9 +114,12 @@ fn matrix(workspace: &Workspace, lines: &[Line], payload: &RootTest, plan: &Plan
         }
     }
 
-    let rows = ui::step(&format!("run the kernel tests in {} guests", kernels.len()), || {
+    // Those that take longest run beside each other, and none of them by itself at the end.
+    kernels.sort_by_key(|kernel| Reverse(kernel.line.rungs_shown()));
+    let mut rows = ui::step(&format!("run the kernel tests in {} guests", kernels.len()), || {
         Ok(run_in_parallel(&kernels, plan.jobs, |kernel| boot(workspace, kernel, payload, plan)))
     })?;
+    rows.sort_by_key(|(kernel, ..)| kernel.line);
     for (kernel, took, result) in rows {
         let (outcome, note) = match result {
             Ok(report) => (Outcome::Passed, report.summary()),
@@ -145,7 +149,11 @@ fn boot(workspace: &Workspace, kernel: &Kernel, payload: &RootTest, plan: &Plan<
     }
     match report.exit_code {
         Some(0) => Ok(report),
-        Some(code) => bail!("the tests failed with exit code {code} (whole console: {})", report.console.display()),
+        Some(code) => bail!(
+            "the tests failed with exit code {code}: {} (whole console: {})",
+            report.failed.join(", "),
+            report.console.display()
+        ),
         None => bail!("the guest ended without an exit code (whole console: {})", report.console.display()),
     }
 }

@@ -35,6 +35,11 @@ impl Rung {
         }
     }
 
+    /// The highest that this kernel has and that the monitor would take by itself.
+    pub(crate) fn highest() -> Self {
+        Self::ALL.into_iter().rev().find(|rung| rung.is_available()).unwrap_or(Self::Base)
+    }
+
     /// Whether it tells who sends, beside who connected.
     pub(crate) const fn tells_senders(self) -> bool {
         !matches!(self, Self::Base)
