@@ -53,7 +53,8 @@ pub struct Config {
     /// publish lists. Lines that are no entries are left out and told. A list that cannot be read, or that holds half as much
     /// as before or less, keeps its last good state and says so.
     pub lists: feeds::Config,
-    /// Where records go at once: standard output and a file.
+    /// Where records go at once: standard output and a file. Nothing of this is kept on the disk, and the monitor ends when
+    /// nobody reads standard output any more. An output of type "stdout" in `[outputs]` takes its place there.
     pub output: sink::Config,
     /// Where records go for sure: each output has a name, keeps on the disk what its receiver has not confirmed, and delivers
     /// it in order and at least once.

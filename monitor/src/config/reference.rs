@@ -119,7 +119,11 @@ pub fn reference_markdown() -> String {
         key_table(&mut text, &named.entries);
         for (kind, description, entries) in &named.kinds {
             let _ = writeln!(text, "\n### `type = \"{kind}\"`\n\n{}\n", flat(description));
-            key_table(&mut text, entries);
+            if entries.is_empty() {
+                text.push_str("It has no keys of its own.\n");
+            } else {
+                key_table(&mut text, entries);
+            }
         }
     }
     text

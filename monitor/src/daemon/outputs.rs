@@ -25,7 +25,10 @@ use crate::{
     alert::{Record, RecordBuilder},
     config::Config,
     metrics::OutputState,
-    sink::{self, Encoding, Ending, OutputError, OutputSender, Settings, Stream, Transport},
+    sink::{
+        self, Encoding, Ending, OutputConfig, OutputError, OutputKind, OutputName, OutputSender, OutputsConfig,
+        Settings, Stream, Transport,
+    },
 };
 
 /// An output without a spool that takes no alert for this long is stuck: while others run on, they do not wait for it.
@@ -66,8 +69,11 @@ impl Outputs {
             goodbye: None,
             is_gone: false,
         };
-        let encoding = sink::stdout_format(options.stdout.unwrap_or(config.output.format), TimeZone::system());
-        outputs.add(Stream::stdout().map_err(Error::Runtime)?, encoding, settings);
+        // Both at once would mix their lines.
+        if !has_stdout(&config.outputs) {
+            let encoding = sink::stdout_format(options.stdout.unwrap_or(config.output.format), TimeZone::system());
+            outputs.add(Stream::stdout().map_err(Error::Runtime)?, encoding, settings);
+        }
         for path in options.file.iter().chain(&config.output.file) {
             outputs.add(sink::File::open(path)?, Encoding::JsonLines, settings);
         }
@@ -219,6 +225,29 @@ impl Direct {
             let output = self.sender.name().to_owned();
             notices::dropped_record(records, sink::Dropped { output, count, total, within: STUCK })
         })
+    }
+}
+
+/// Whether standard output is that of an output with a spool.
+fn has_stdout(outputs: &OutputsConfig) -> bool {
+    outputs.values().any(is_stdout)
+}
+
+const fn is_stdout(output: &OutputConfig) -> bool {
+    matches!(output.kind, OutputKind::Stdout(_))
+}
+
+/// From a start to its end standard output belongs to the immediate output or to those with a spool. Takes out of `now`
+/// those that would be beside the immediate one, and returns the settings that wait for a restart.
+pub(super) fn keep_stdout(started_with: &OutputsConfig, now: &mut OutputsConfig) -> Vec<String> {
+    let key = |name: &OutputName| format!("outputs.{name}");
+    match (has_stdout(started_with), has_stdout(now)) {
+        (false, true) => now.extract_if(.., |_, output| is_stdout(output)).map(|(name, _)| key(&name)).collect(),
+        (true, false) => {
+            let before = started_with.iter().filter(|(_, output)| is_stdout(output));
+            before.map(|(name, _)| key(name)).collect()
+        }
+        _ => Vec::new(),
     }
 }
 

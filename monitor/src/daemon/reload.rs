@@ -13,7 +13,7 @@ use super::{
     Error,
     changes::{Changes, Fingerprint},
     lists::Watched,
-    outputs::NewOutputs,
+    outputs::{NewOutputs, keep_stdout},
     policy::{Policy, Source, list_states},
     tell_systemd,
 };
@@ -184,13 +184,15 @@ impl Reloader {
         let config = off_the_loop(move || source.config().map_err(Error::from)).await?;
         self.files = self.source.files(&config);
         self.fingerprint = Fingerprint::of(&self.files);
-        let (config, policy) = off_the_loop(move || Policy::read(&config).map(|policy| (config, policy))).await?;
+        let (mut config, policy) = off_the_loop(move || Policy::read(&config).map(|policy| (config, policy))).await?;
         let Policy { ownership, lists, rules, feeds, prefixes, enabled_lists } = policy;
         let watched = Arc::new(Watched::new(&config, &feeds));
+        let waiting_outputs = keep_stdout(&self.started_with.outputs, &mut config.outputs);
         let (running, new) = (self.outputs.clone(), config.clone());
         let outputs = off_the_loop(move || NewOutputs::open(&running, new, &host::read())).await?;
         let prefixes = self.add_prefixes(prefixes).await?;
-        let needs_restart = needs_restart(&self.started_with, &config);
+        let mut needs_restart = needs_restart(&self.started_with, &config);
+        needs_restart.extend(waiting_outputs);
         let (done, swapped) = oneshot::channel();
         let generation = self.generation + 1;
         let news = News::Policy(Box::new(NewPolicy {
@@ -269,6 +271,23 @@ fn needs_restart(started_with: &Config, now: &Config) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn standard_output_changes_hands_at_a_restart_only() {
+        let outputs = |text: &str| Config::parse(text, "test").unwrap().outputs;
+        let (pipe, disk) = ("[outputs.pipe]\ntype = \"stdout\"\n", "[outputs.disk]\ntype = \"file\"\npath = \"/x\"\n");
+        let both = format!("{pipe}{disk}");
+        for (started_with, now, waiting, left) in [
+            (disk, both.as_str(), &["outputs.pipe"][..], disk),
+            (&both, disk, &["outputs.pipe"], disk),
+            (&both, pipe, &[], pipe),
+            (disk, "", &[], ""),
+        ] {
+            let mut now = outputs(now);
+            assert_eq!(keep_stdout(&outputs(started_with), &mut now), waiting, "{started_with}");
+            assert_eq!(now, outputs(left), "{started_with}");
+        }
+    }
 
     #[test]
     fn settings_that_need_a_restart_are_named() {

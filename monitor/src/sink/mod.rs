@@ -20,6 +20,7 @@ pub mod outputs;
 pub mod secret;
 pub mod splunk;
 pub mod spool;
+pub mod stdout;
 mod stream;
 pub mod syslog;
 pub mod task;

@@ -18,6 +18,7 @@ use super::{
     loki::{self, LokiConfig},
     otlp::{self, OtlpConfig},
     splunk::{self, SplunkConfig},
+    stdout::{Stdout, StdoutConfig},
     syslog::{Syslog, SyslogConfig},
     webhook::{self, WebhookConfig},
 };
@@ -133,6 +134,9 @@ macro_rules! output_kinds {
 output_kinds! {
     /// A file, with rotation.
     "file" => File(FileConfig),
+    /// Standard output, in place of `[output]`. A record counts once whoever reads has been handed it, and in a file once it is
+    /// on the disk; a reader that has gone costs nothing, and the next one gets what waits.
+    "stdout" => Stdout(StdoutConfig),
     /// The journal of systemd, with fields of its own.
     "journald" => Journald(JournaldConfig),
     /// Syslog (RFC 5424) over a Unix socket, UDP, TCP or TLS.
@@ -161,6 +165,7 @@ impl OutputKind {
         }
         Ok(match self {
             Self::File(config) => Box::new(FileDelivery::open(config).map_err(boxed(output))?),
+            Self::Stdout(config) => Box::new(Stdout::open(config).map_err(boxed(output))?),
             Self::Journald(config) => Box::new(Journald::open(config)),
             Self::Syslog(config) => Box::new(Syslog::open(config).map_err(boxed(output))?),
             Self::Webhook(config) => Box::new(webhook::open(config).map_err(boxed(output))?),
@@ -288,8 +293,8 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_with_its_key() {
         for (body, complaint) in [
-            ("path = \"/x\"", "the output has no type: write `type` as one of `file`, `journald`"),
-            ("type = \"fiel\"", "in `type`: unknown variant `fiel`, expected one of `file`, `journald`"),
+            ("path = \"/x\"", "the output has no type: write `type` as one of `file`, `stdout`"),
+            ("type = \"fiel\"", "in `type`: unknown variant `fiel`, expected one of `file`, `stdout`"),
             ("type = 3", "in `type`: not a text"),
             ("type = \"file\"", "missing field `path`"),
             ("type = \"file\"\npath = \"x\"", "in `path`: `x` is relative: write an absolute path"),

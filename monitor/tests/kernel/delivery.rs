@@ -3,26 +3,39 @@
 use std::{
     collections::{BTreeMap, HashSet},
     fs,
-    net::{IpAddr, Ipv4Addr},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    os::{fd::AsFd as _, unix::net::UnixStream},
     path::Path,
-    process::Command,
+    process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        signal::{Signal, kill},
+        stat::Mode,
+    },
+    unistd::{Pid, mkfifo},
+};
 use serde_json::Value;
 
 use crate::{
-    Case, skip,
+    Case,
     support::{
-        Launch, Monitor, Network, Program, Record, Rsyslog, Rung, Settings, Traffic, UdpServer, binary, patience,
+        Launch, Monitor, Network, Program, Record, Rsyslog, Rung, Settings, TcpServer, Traffic, UdpServer, binary,
+        patience,
     },
 };
 
 /// The tests of this file.
-pub(crate) const CASES: &[Case] =
-    &[Case::new("ten_thousand_alerts_survive_kills_of_receiver_and_monitor", kills).needs("rsyslogd").in_user_space()];
+pub(crate) const CASES: &[Case] = &[
+    Case::new("ten_thousand_alerts_survive_kills_of_receiver_and_monitor", kills).needs("rsyslogd").in_user_space(),
+    Case::new("standard_output_without_a_reader_loses_nothing", reader_gone).in_user_space(),
+];
 
 /// Alerts in all.
 const ALERTS: u32 = 10_000;
@@ -47,9 +60,6 @@ max_alerts_per_hour = 1000000
 /// the spool, so the monitor is killed when all are: at some rounds while the receiver is down, at others while the
 /// spool is being emptied.
 fn kills(rung: Rung) -> Result<()> {
-    if rung != Rung::Base {
-        return skip("outputs know nothing of rungs: shown on the base rung");
-    }
     let folder = tempfile::tempdir()?;
     let rules = folder.path().join("rules.toml");
     fs::write(&rules, RULE)?;
@@ -204,4 +214,120 @@ fn in_order(came: &[Record], monitors: usize) -> Result<()> {
     }
     ensure!(runs.len() == monitors, "{} runs came of {monitors}", runs.len());
     Ok(())
+}
+
+/// A monitor whose standard output is a FIFO, and an output with a spool writes there.
+struct Piped {
+    child: Child,
+    reader: Option<BufReader<fs::File>>,
+}
+
+impl Piped {
+    fn start(rung: Rung, folder: &Path) -> Result<Self> {
+        let fifo = folder.join("fifo");
+        // A writer would wait for a reader, and a reader for a writer.
+        let both = fs::File::options().read(true).write(true).open(&fifo)?;
+        let (reader, writer) = (fs::File::open(&fifo)?, fs::File::options().write(true).open(&fifo)?);
+        drop(both);
+        let config = folder.join("config.toml");
+        let child = Command::new(binary())
+            .args(["run", "--rung", rung.name(), "--config"])
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(writer)
+            .spawn()?;
+        Ok(Self { child, reader: Some(BufReader::new(reader)) })
+    }
+
+    /// Reads until the record comes.
+    fn wait_for(&mut self, what: &str, wanted: impl Fn(&Record) -> bool) -> Result<Record> {
+        let reader = self.reader.as_mut().context("nobody reads")?;
+        let mut line = Vec::new();
+        let patience = PollTimeout::try_from(patience())?;
+        loop {
+            if reader.buffer().is_empty() {
+                let ready = poll(&mut [PollFd::new(reader.get_ref().as_fd(), PollFlags::POLLIN)], patience)?;
+                ensure!(ready > 0, "the monitor did not write {what}");
+            }
+            ensure!(reader.read_until(b'\n', &mut line)? > 0, "the monitor ended without {what}");
+            let record = Record::parse(&line)?;
+            if wanted(&record) {
+                return Ok(record);
+            }
+            line.clear();
+        }
+    }
+
+    fn stop(mut self) -> Result<()> {
+        kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM)?;
+        let status = self.child.wait()?;
+        ensure!(status.success(), "{status}");
+        Ok(())
+    }
+}
+
+impl Drop for Piped {
+    fn drop(&mut self) {
+        // It has ended already unless the test failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The reader goes, an alert comes, the monitor is stopped and started with another reader, which gets the alert.
+fn reader_gone(rung: Rung) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    mkfifo(&folder.path().join("fifo"), Mode::from_bits_truncate(0o600))?;
+    let socket = folder.path().join("control.sock");
+    fs::write(
+        folder.path().join("config.toml"),
+        format!(
+            "[control]\nsocket = {socket:?}\n[spool]\ndirectory = {:?}\n[outputs.pipe]\ntype = \"stdout\"\n",
+            folder.path().join("spool")
+        ),
+    )?;
+    let network = Network::new()?;
+    let server = TcpServer::start(&network, 5, 0)?;
+    let (early, late) = (Program::new("piped")?, Program::new("piped-late")?);
+    let to = SocketAddr::new("120.232.0.1".parse()?, server.port);
+    let reach = |program: &Program| {
+        let traffic = Traffic::Tcp { to, connections: 1, send: 5, receive: 0, hold: false };
+        Launch::inside(&network).run(program, &traffic).map(drop)
+    };
+    let alert_of = |program: &Program| {
+        let name = program.name().to_owned();
+        move |record: &Record| record.is_alert() && record.executable() == Some(name.as_str())
+    };
+    let mut monitor = Piped::start(rung, folder.path())?;
+    monitor.wait_for("a start", |record| record.text("/event/action") == Some("monitor_started"))?;
+    // Metrics are served beside the control socket, whatever the state of the output.
+    let mut metrics = UnixStream::connect(folder.path().join("metrics.sock"))?;
+    metrics.write_all(b"GET /ready HTTP/1.0\r\n\r\n")?;
+    let mut answer = String::new();
+    metrics.read_to_string(&mut answer)?;
+    ensure!(answer.starts_with("HTTP/1.0 200"), "{answer}");
+    reach(&early)?;
+    monitor.wait_for("an alert", alert_of(&early))?;
+    monitor.reader = None;
+    reach(&late)?;
+    let deadline = Instant::now() + patience();
+    loop {
+        let answer = Command::new(binary()).args(["status", "--json", "--socket"]).arg(&socket).output()?;
+        let state: Value = serde_json::from_slice(&answer.stdout).context("no state")?;
+        let outputs = state.get("outputs").and_then(Value::as_array).context("no outputs")?;
+        let names: Vec<_> = outputs.iter().filter_map(|output| output.get("output")?.as_str()).collect();
+        ensure!(names == ["pipe"], "outputs {names:?}");
+        let error = state.pointer("/outputs/0/queue/last_error").and_then(Value::as_str);
+        if error.is_some_and(|error| error.contains("nobody reads standard output"))
+            && state.pointer("/outputs/0/queue/depth_records").and_then(Value::as_u64) > Some(0)
+        {
+            break;
+        }
+        ensure!(Instant::now() < deadline, "{state}");
+        thread::sleep(Duration::from_millis(10));
+    }
+    monitor.stop()?;
+    let mut monitor = Piped::start(rung, folder.path())?;
+    monitor.wait_for("the alert that waited", alert_of(&late))?;
+    monitor.stop()
 }
