@@ -91,7 +91,11 @@ pub(super) fn print(state: &Value, output: &mut Output<'_>) -> io::Result<()> {
         let count = |key: &str| table.get(key).and_then(Value::as_u64).unwrap_or(0);
         row(output, &name, format_args!("{} of {}", count("entries"), count("capacity")))?;
     }
-    for one in list("/outputs") {
+    print_outputs(list("/outputs"), output)
+}
+
+fn print_outputs(outputs: &[Value], output: &mut Output<'_>) -> io::Result<()> {
+    for one in outputs {
         let count = |key: &str| one.get(key).and_then(Value::as_u64).unwrap_or(0);
         let name = one.get("output").and_then(Value::as_str).map(printable).unwrap_or_default();
         let is_failing = one.get("failing").and_then(Value::as_bool).unwrap_or(false);
@@ -111,9 +115,10 @@ pub(super) fn print(state: &Value, output: &mut Output<'_>) -> io::Result<()> {
             let count = |key: &str| queue.get(key).and_then(Value::as_u64).unwrap_or(0);
             let oldest = queue.get("oldest").and_then(Value::as_str).map(printable);
             output.line(format_args!(
-                "    {} on the disk ({}){}, {} refused, {} dropped",
+                "    {} on the disk ({} of {}){}, {} refused, {} dropped",
                 count("depth_records"),
                 humane_bytes(count("depth_bytes")),
+                humane_bytes(count("max_bytes")),
                 oldest.map_or_else(String::new, |oldest| format!(", the oldest of {oldest}")),
                 count("refused_records"),
                 count("dropped_records")

@@ -184,6 +184,8 @@ impl Metrics {
         self.gauges("spool_records", "Records on the disk that are not delivered yet, by output", depth);
         let depth = count(|queue| queue.depth_bytes).map(|(label, bytes)| (label, bytes as f64));
         self.gauges("spool_bytes", "Bytes of these records, by output", depth);
+        let most = count(|queue| queue.max_bytes).map(|(label, bytes)| (label, bytes as f64));
+        self.gauges("spool_max_bytes", "Most bytes that may wait there, by output", most);
         let oldest = time(|queue| queue.oldest);
         self.gauges("spool_oldest_timestamp_seconds", "When the oldest of these records happened, by output", oldest);
         let success = time(|queue| queue.last_success);

@@ -262,6 +262,7 @@ impl Snapshot {
                         last_error: Some("connection refused".to_owned()),
                         depth_records: 3,
                         depth_bytes: 12_000,
+                        max_bytes: 256 << 20,
                         oldest: Some(Timestamp::from_unix_ns(1_795_431_784_000_000_000)),
                         ..QueueFigures::default()
                     }),

@@ -18,6 +18,7 @@ use super::{
     loki::{self, LokiConfig},
     otlp::{self, OtlpConfig},
     splunk::{self, SplunkConfig},
+    spool::OwnBounds,
     stdout::{Stdout, StdoutConfig},
     syslog::{Syslog, SyslogConfig},
     webhook::{self, WebhookConfig},
@@ -55,6 +56,9 @@ pub struct OutputConfig {
     /// is empty, the lists of which one must have matched.
     #[serde(default)]
     pub filter: Filter,
+    /// Bounds of its own, over those of `[spool]`: `max_bytes`, and `when_full` ("`drop_oldest`" or "`drop_newest`").
+    #[serde(default, skip_serializing_if = "OwnBounds::is_unset")]
+    pub spool: OwnBounds,
     /// Where its records go.
     #[serde(flatten)]
     pub kind: OutputKind,
@@ -239,11 +243,12 @@ impl<'de> Deserialize<'de> for OutputConfig {
         };
         let format = take(&mut table, "format").map_err(D::Error::custom)?;
         let filter = take(&mut table, "filter").map_err(D::Error::custom)?;
+        let spool = take(&mut table, "spool").map_err(D::Error::custom)?;
         match OutputKind::read(&token, table) {
             Some(Ok(OutputKind::Elasticsearch(_))) if matches!(format, RecordFormat::Cef | RecordFormat::Human) => {
                 Err(D::Error::custom("in `format`: Elasticsearch takes nothing but JSON: write \"ecs\" or \"ocsf\""))
             }
-            Some(Ok(kind)) => Ok(Self { format, filter, kind }),
+            Some(Ok(kind)) => Ok(Self { format, filter, spool, kind }),
             Some(Err(error)) => Err(D::Error::custom(in_key(None, &error))),
             None => Err(D::Error::custom(format!("in `type`: unknown variant `{token}`, expected one of {}", types()))),
         }
@@ -286,6 +291,7 @@ mod tests {
         assert_eq!(name.as_str(), "disk");
         assert_eq!((output.format, &output.filter), (RecordFormat::Ecs, &Filter::default()));
         assert_eq!(output.kind.as_token(), "file");
+        assert!(output.spool.is_unset());
         let written = toml::to_string(&BTreeMap::from([("outputs", &outputs)])).expect("it can be written");
         assert_eq!(read(&written).expect("what is written can be read"), outputs);
     }
@@ -303,6 +309,14 @@ mod tests {
             (
                 "type = \"file\"\npath = \"/x\"\nfilter = { records = [\"alarm\"] }",
                 "in `filter.records`: unknown variant",
+            ),
+            (
+                "type = \"file\"\npath = \"/x\"\nspool = { max_bytes = \"9KiB\" }",
+                "in `spool.max_bytes`: 9KiB is too small for a spool: write 1MiB or more",
+            ),
+            (
+                "type = \"file\"\npath = \"/x\"\nspool = { when_full = \"block\" }",
+                "in `spool.when_full`: unknown variant",
             ),
             ("type = \"file\"\npath = \"/x\"\nfilter = { record = [] }", "in `filter.record`: unknown field `record`"),
             (

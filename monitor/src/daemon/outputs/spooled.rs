@@ -124,7 +124,7 @@ impl Spooled {
         match &self.spool {
             None if config.outputs.is_empty() => return Ok(()),
             None => self.start(&config, records, &mut counters)?,
-            Some((_, sender)) => sender.set_queues(queues(&config, &mut counters)),
+            Some((_, sender)) => sender.set_queues(queues(&config, &self.settings, &mut counters)),
         }
         let is_ended =
             |name: &OutputName| !config.outputs.contains_key(name) || opened.iter().any(|(other, _)| other == name);
@@ -178,7 +178,7 @@ impl Spooled {
             &config.spool,
             config.output.alert_queue_records.get(),
             config.output.flow_queue_records.get(),
-            queues(config, counters),
+            queues(config, &config.spool, counters),
             Arc::new(move |notice| notices::describe(&records, notice)),
         )?;
         let sender = spool.sender();
@@ -213,8 +213,12 @@ fn open_all<'a>(
     outputs.map(|(name, output)| Ok((name.clone(), output.kind.open(name, host)?))).collect()
 }
 
-/// The queue of every output, with figures that go on from `counters`.
-fn queues(config: &Config, counters: &mut BTreeMap<OutputName, Arc<QueueCounters>>) -> Vec<QueueSettings> {
+/// The queue of every output, with the bounds of the `spool` that runs unless it has its own, and with figures that go on from `counters`.
+fn queues(
+    config: &Config,
+    spool: &spool::Config,
+    counters: &mut BTreeMap<OutputName, Arc<QueueCounters>>,
+) -> Vec<QueueSettings> {
     config
         .outputs
         .iter()
@@ -222,6 +226,7 @@ fn queues(config: &Config, counters: &mut BTreeMap<OutputName, Arc<QueueCounters
             output: name.as_str().to_owned(),
             format: output.format,
             filter: output.filter.clone(),
+            bounds: spool.bounds(output.spool),
             counters: Arc::clone(counters.entry(name.clone()).or_default()),
         })
         .collect()

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Config, Confirmation, Describe, Inbox, LossReason, Notice, QueueSettings, ReadRequest, Shared, item,
+    Confirmation, Describe, Inbox, LossReason, Notice, QueueSettings, ReadRequest, Shared, item,
     queue::{Queue, Room},
     store::{Change, PutAside, Store, StoreError, StoreFile},
 };
@@ -31,7 +31,6 @@ const LONGEST_RETRY: Duration = Duration::from_secs(10);
 pub(super) struct Appender {
     shared: Arc<Shared>,
     describe: Describe,
-    config: Config,
     file: StoreFile,
     store: Option<Store>,
     /// The queues to have, until the database is open for the first time.
@@ -63,17 +62,10 @@ impl Drop for Farewell {
 }
 
 impl Appender {
-    pub(super) fn new(
-        config: &Config,
-        file: StoreFile,
-        queues: Vec<QueueSettings>,
-        shared: Arc<Shared>,
-        describe: Describe,
-    ) -> Self {
+    pub(super) fn new(file: StoreFile, queues: Vec<QueueSettings>, shared: Arc<Shared>, describe: Describe) -> Self {
         Self {
             shared,
             describe,
-            config: config.clone(),
             file,
             store: None,
             awaited: Some(queues),
@@ -303,8 +295,7 @@ impl Appender {
                 output,
                 confirmed_below: queue.confirmed_below,
                 on_way_below: queue.on_way_below,
-                max_bytes: self.config.max_bytes.bytes(),
-                when_full: self.config.when_full,
+                bounds: queue.settings.bounds,
                 inserts: if with_inserts { &queue.inserts } else { &[] },
                 next: queue.next,
             })

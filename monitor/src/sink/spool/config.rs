@@ -32,6 +32,47 @@ pub struct Config {
     pub retry: Backoff,
 }
 
+/// What one output keeps, over `[spool]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct OwnBounds {
+    /// `max_bytes` of this output.
+    #[serde(deserialize_with = "own_max_bytes", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub max_bytes: Option<ByteSize>,
+    /// `when_full` of this output.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub when_full: Option<WhenFull>,
+}
+
+impl OwnBounds {
+    /// Whether `[spool]` holds.
+    #[must_use]
+    pub fn is_unset(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// How much one output keeps, and what it drops then.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bounds {
+    /// Most bytes.
+    pub max_bytes: u64,
+    /// What is dropped.
+    pub when_full: WhenFull,
+}
+
+impl Config {
+    /// The bounds of an output that has `own` ones.
+    #[must_use]
+    pub fn bounds(&self, own: OwnBounds) -> Bounds {
+        Bounds {
+            max_bytes: own.max_bytes.unwrap_or(self.max_bytes).bytes(),
+            when_full: own.when_full.unwrap_or(self.when_full),
+        }
+    }
+}
+
 /// What an output drops when its queue is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -68,6 +109,10 @@ fn max_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ByteSize, D::
         return Err(D::Error::custom(format!("{size} is too small for a spool: write {MAX_BYTES_MIN} or more")));
     }
     Ok(size)
+}
+
+fn own_max_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ByteSize>, D::Error> {
+    max_bytes(deserializer).map(Some)
 }
 
 fn backoff<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Backoff, D::Error> {

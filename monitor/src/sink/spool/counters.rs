@@ -27,6 +27,7 @@ pub struct QueueCounters {
     pub(super) is_failing: AtomicBool,
     pub(super) depth_records: AtomicU64,
     pub(super) depth_bytes: AtomicU64,
+    max_bytes: AtomicU64,
     /// Time of the oldest item in ms since the epoch; 0 for none.
     pub(super) oldest_ms: AtomicI64,
     last_error: Mutex<Option<String>>,
@@ -61,6 +62,8 @@ pub struct QueueFigures {
     pub depth_records: u64,
     /// Their bytes.
     pub depth_bytes: u64,
+    /// Most bytes that may wait.
+    pub max_bytes: u64,
     /// Time of the oldest record that waits.
     pub oldest: Option<Timestamp>,
 }
@@ -88,6 +91,7 @@ impl QueueCounters {
             last_error: self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             depth_records: count(&self.depth_records),
             depth_bytes: count(&self.depth_bytes),
+            max_bytes: count(&self.max_bytes),
             oldest: time(&self.oldest_ms),
         }
     }
@@ -101,6 +105,10 @@ impl QueueCounters {
 
     pub(super) fn set_last_error(&self, reason: &str) {
         *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+    }
+
+    pub(super) fn set_max(&self, bytes: u64) {
+        self.max_bytes.store(bytes, Ordering::Relaxed);
     }
 
     pub(super) fn set_depth(&self, records: u64, bytes: u64, oldest: Option<Timestamp>) {

@@ -8,7 +8,7 @@
 //! | --- | --- | --- |
 //! | alerts, losses, notices on their way to the disk | `output.alert_queue_records` | the sender waits; nothing is dropped |
 //! | flow records on their way to the disk | `output.flow_queue_records` | dropped, counted, told in a loss record |
-//! | one output's queue on the disk | `spool.max_bytes` | `spool.when_full`, counted, told in a loss record |
+//! | one output's queue on the disk | `max_bytes` of the output or of `[spool]` | `when_full`, counted, told in a loss record |
 //! | the disk is full or fails | | told once; outputs without a backlog are fed from memory; tried again until it works |
 //! | the database is damaged | | put aside, told, and a new one begun |
 //! | a receiver fails | | tried again with growing random pauses, without end |
@@ -42,7 +42,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use self::{appender::Appender, store::StoreFile};
 pub use self::{
     backoff::{Backoff, BackoffError},
-    config::{Config, WhenFull},
+    config::{Bounds, Config, OwnBounds, WhenFull},
     counters::{QueueCounters, QueueFigures},
     dead_letter::DEAD_LETTER_BYTES,
     delivering::{Delivering, Steering},
@@ -66,6 +66,8 @@ pub struct QueueSettings {
     pub format: RecordFormat,
     /// Which records it gets.
     pub filter: Filter,
+    /// How much it keeps.
+    pub bounds: Bounds,
     /// Where its figures are kept.
     pub counters: Arc<QueueCounters>,
 }
@@ -192,7 +194,7 @@ impl Spool {
             takes_flows: AtomicBool::new(queues.iter().any(|queue| queue.filter.takes_flows())),
             notices: Mutex::default(),
         });
-        let appender = Appender::new(config, file, queues, Arc::clone(&shared), describe);
+        let appender = Appender::new(file, queues, Arc::clone(&shared), describe);
         let thread = thread::Builder::new()
             .name("spool".to_owned())
             .spawn(move || appender.run())

@@ -165,6 +165,7 @@ impl Queue {
         let waiting_bytes: u64 =
             self.inserts.iter().map(|insert| insert.value.len() as u64 + ITEM_OVERHEAD_BYTES).sum();
         let records = self.stored.records + self.inserts.len() as u64;
+        self.settings.counters.set_max(self.settings.bounds.max_bytes);
         self.settings.counters.set_depth(records, self.stored.bytes + waiting_bytes, self.stored.oldest);
     }
 }

@@ -16,7 +16,7 @@ use redb::{
     Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, StorageError, TableDefinition, TableError,
 };
 
-use super::{WhenFull, item};
+use super::{Bounds, WhenFull, item};
 use crate::{
     alert::Timestamp,
     sink::delivery::{BatchLimits, Item},
@@ -76,8 +76,7 @@ pub(super) struct Change<'a> {
     pub(super) confirmed_below: u64,
     /// Items with smaller numbers are on their way and are not dropped.
     pub(super) on_way_below: u64,
-    pub(super) max_bytes: u64,
-    pub(super) when_full: WhenFull,
+    pub(super) bounds: Bounds,
     pub(super) inserts: &'a [Insert],
     pub(super) next: u64,
 }
@@ -273,21 +272,22 @@ fn apply(
 ) -> Result<Outcome, StoreError> {
     let mut totals = Totals { next: before.next.max(change.next), ..before };
     let mut dropped = 0;
+    let Bounds { max_bytes, when_full } = change.bounds;
     remove_range(table, 0..change.confirmed_below, &mut totals, u64::MAX)?;
     for insert in change.inserts {
         if insert.number < change.confirmed_below {
             continue;
         }
         let size = insert.value.len() as u64 + ITEM_OVERHEAD_BYTES;
-        let excess = (totals.bytes + size).saturating_sub(change.max_bytes);
+        let excess = (totals.bytes + size).saturating_sub(max_bytes);
         if insert.is_exempt && excess > EXEMPT_BYTES {
             continue;
         }
         if excess > 0 && !insert.is_exempt {
-            if change.when_full == WhenFull::DropOldest {
+            if when_full == WhenFull::DropOldest {
                 dropped += remove_range(table, change.on_way_below..insert.number, &mut totals, excess)?;
             }
-            if totals.bytes + size > change.max_bytes {
+            if totals.bytes + size > max_bytes {
                 dropped += 1;
                 continue;
             }

@@ -5,7 +5,7 @@ mod rig;
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use self::rig::{Answer, Rig, Script, ids, notice, run};
+use self::rig::{Answer, Rig, Script, TIGHT, ids, notice, run};
 use super::{Config, WhenFull};
 use crate::units::ByteSize;
 
@@ -128,6 +128,33 @@ fn a_full_queue_drops_by_its_policy_and_tells() {
             assert_eq!(rig.stop().await, 0);
         });
     }
+}
+
+/// The same records for an output with bounds of its own and for one with those of the spool.
+#[test]
+fn an_output_has_bounds_of_its_own() {
+    let directory = tempfile::tempdir().expect("a directory");
+    run(async {
+        let rig = Rig::start(directory.path(), &Config::default(), &[TIGHT, "other"]);
+        let mut sent = Vec::new();
+        for _ in 0..300 {
+            sent.push(rig.send(notice()).await);
+        }
+        rig.wait_until(|| rig.losses_told(TIGHT) > 0 && rig.figures(TIGHT).dropped_records == rig.losses_told(TIGHT))
+            .await;
+        assert_eq!((rig.figures(TIGHT).max_bytes, rig.figures("other").max_bytes), (64 << 10, 256 << 20));
+        assert_eq!(rig.figures("other").dropped_records, 0);
+        let (tight, other) = (Script::default(), Script::default());
+        rig.deliver(TIGHT, &tight);
+        rig.deliver("other", &other);
+        rig.wait_until(|| [TIGHT, "other"].iter().all(|output| rig.figures(output).depth_records == 0)).await;
+        let kept = |script| ids(script).into_iter().filter(|id| sent.contains(id)).collect::<Vec<_>>();
+        assert_eq!(kept(&other), sent);
+        let kept = kept(&tight);
+        assert_eq!(kept, sent[..kept.len()], "the newest are dropped");
+        assert_eq!(kept.len() as u64 + rig.figures(TIGHT).dropped_records, 300);
+        assert_eq!(rig.stop().await, 0);
+    });
 }
 
 #[test]

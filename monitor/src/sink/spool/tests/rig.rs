@@ -18,11 +18,11 @@ use crate::{
         Filter, RecordFormat, RecordKind,
         delivery::{BatchLimits, Delivered, Delivery, Failure, Item, Refused},
         spool::{
-            Backoff, Config, Delivering, Notice, QueueCounters, QueueFigures, QueueSettings, Spool, SpoolSender,
-            Steering,
+            Backoff, Config, Delivering, Notice, OwnBounds, QueueCounters, QueueFigures, QueueSettings, Spool,
+            SpoolSender, Steering, WhenFull,
         },
     },
-    units,
+    units::{self, ByteSize},
 };
 
 /// Far longer than anything here takes: only a hang reaches it.
@@ -175,14 +175,14 @@ impl Rig {
             told.lock().unwrap_or_else(PoisonError::into_inner).push(notice.clone());
             describe(&builder, notice)
         };
-        let queues = queues(&counters, outputs);
+        let queues = queues(&counters, &config, outputs);
         let spool = Spool::start(&config, alerts, flows, queues, Arc::new(describe)).expect("a spool");
         let sender = spool.sender();
         Self { spool, sender, config, counters, notices, tasks: Mutex::default() }
     }
 
     pub(super) fn set_outputs(&self, outputs: &[&str]) {
-        self.sender.set_queues(queues(&self.counters, outputs));
+        self.sender.set_queues(queues(&self.counters, &self.config, outputs));
     }
 
     pub(super) fn deliver(&self, output: &str, script: &Script) {
@@ -263,7 +263,16 @@ fn describe(builder: &RecordBuilder, notice: Notice) -> Record {
     }
 }
 
-fn queues(counters: &Mutex<BTreeMap<String, Arc<QueueCounters>>>, outputs: &[&str]) -> Vec<QueueSettings> {
+/// The output with these own bounds, which keep some seventy records; all others have those of the spool.
+pub(super) const TIGHT: &str = "tight";
+const TIGHT_BOUNDS: OwnBounds =
+    OwnBounds { max_bytes: Some(ByteSize::from_bytes(64 << 10)), when_full: Some(WhenFull::DropNewest) };
+
+fn queues(
+    counters: &Mutex<BTreeMap<String, Arc<QueueCounters>>>,
+    config: &Config,
+    outputs: &[&str],
+) -> Vec<QueueSettings> {
     let mut counters = counters.lock().expect("no panic");
     let mut filter = Filter::default();
     filter.records.push(RecordKind::Flow);
@@ -273,6 +282,7 @@ fn queues(counters: &Mutex<BTreeMap<String, Arc<QueueCounters>>>, outputs: &[&st
             output: (*output).to_owned(),
             format: RecordFormat::Ecs,
             filter: filter.clone(),
+            bounds: config.bounds(if *output == TIGHT { TIGHT_BOUNDS } else { OwnBounds::default() }),
             counters: Arc::clone(counters.entry((*output).to_owned()).or_default()),
         })
         .collect()
