@@ -138,7 +138,7 @@ async fn run_in_runtime(config: &Config, options: &RunOptions) -> Result<(), Err
     let records = Arc::new(RecordBuilder::new(run_id(&host), host));
     let (question_sender, questions) = mpsc::channel(1);
     let server = if config.control.enabled { Some(control::Server::bind(&config.control.socket)?) } else { None };
-    let metrics_server = metrics::Server::bind(&config.metrics).await?;
+    let metrics_server = metrics::Server::bind(&config.metrics, &config.control.socket).await?;
     let source = Source::new(options);
     let fingerprint = Fingerprint::of(&source.files(config));
     let mut bounded = config.clone();

@@ -24,18 +24,25 @@ pub use snapshot::{
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Where `/metrics`, `/live` and `/ready` are served over HTTP: an address of this host with a port, such as
-    /// "127.0.0.1:9477", or "unix:" and the absolute path of a socket. Nowhere if not given. What is served needs no password and names no process and no address.
+    /// Where `/metrics`, `/live` and `/ready` are served over HTTP: "unix:" and the absolute path of a socket, an address of
+    /// this host with a port, such as "127.0.0.1:9477", which Prometheus needs, or "off". If not given, at the socket
+    /// metrics.sock beside the control socket: /run/egresswatch/metrics.sock. Sockets are for root and root's group. What is
+    /// served needs no password and names no process and no address.
     #[schemars(with = "Option<String>", example = "127.0.0.1:9477")]
     pub listen: Option<Listen>,
     /// Allow an address in `listen` that other hosts can reach.
     pub allow_remote: bool,
 }
 
+/// Name of the socket where nothing is configured, beside the control socket.
+const DEFAULT_SOCKET_NAME: &str = "metrics.sock";
+
 /// Where the endpoint listens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Listen {
+    /// Nowhere.
+    Off,
     /// At an address and port.
     Tcp(SocketAddr),
     /// At a Unix socket.
@@ -44,7 +51,7 @@ pub enum Listen {
 
 /// Text that names no place to listen.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no place to listen: write \"127.0.0.1:9477\", or \"unix:\" and an absolute path")]
+#[error("`{0}` is no place to listen: write \"127.0.0.1:9477\", \"unix:\" and an absolute path, or \"off\"")]
 pub struct ListenError(String);
 
 impl FromStr for Listen {
@@ -53,6 +60,7 @@ impl FromStr for Listen {
     fn from_str(text: &str) -> Result<Self, ListenError> {
         let wrong = || ListenError(text.to_owned());
         match text.strip_prefix("unix:") {
+            None if text == "off" => Ok(Self::Off),
             Some(path) => Some(PathBuf::from(path)).filter(|path| path.is_absolute()).map(Self::Unix).ok_or_else(wrong),
             None => text.parse().map(Self::Tcp).map_err(|_| wrong()),
         }
@@ -76,6 +84,7 @@ impl From<Listen> for String {
 impl fmt::Display for Listen {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Off => formatter.write_str("off"),
             Self::Tcp(address) => address.fmt(formatter),
             Self::Unix(path) => write!(formatter, "unix:{}", path.display()),
         }

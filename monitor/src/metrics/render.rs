@@ -268,8 +268,16 @@ pub fn reference_markdown() -> String {
     let text = text(&Snapshot::example(), &histogram, Some(1));
     let mut markdown = String::from(
         "<!-- Made by `cargo xtask docs` from the code. -->\n\n# Metrics\n\n\
-         Served at `/metrics` where `[metrics] listen` says; `/live` answers 200 while the loop runs, `/ready` once it watches and \
+         Served over HTTP: `/metrics` for these; `/live` answers 200 while the loop runs, `/ready` once it watches and \
          while every output takes records. No metric names a process, an address or a user.\n\n\
+         They are on by default, at a Unix socket that root and root's group can use:\n\n\
+         ```sh\nsudo curl --unix-socket /run/egresswatch/metrics.sock http://localhost/metrics\n```\n\n\
+         Prometheus reads no Unix sockets. For it, write this into the configuration and start the monitor anew (under systemd \
+         with [network-outputs.conf](../deploy/systemd/network-outputs.conf), because the unit by itself may not use the network); \
+         the other side is [prometheus.yml](../deploy/prometheus/prometheus.yml).\n\n\
+         ```toml\n[metrics]\nlisten = \"127.0.0.1:9477\"\n```\n\n\
+         `listen = \"off\"` serves nothing, \"unix:/path\" serves at another socket. A place that is configured and cannot be had is \
+         an error at the start; without the socket that is only the default the monitor warns and runs.\n\n\
          | metric | type | labels | meaning |\n| --- | --- | --- | --- |\n",
     );
     let mut help = "";

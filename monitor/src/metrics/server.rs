@@ -1,6 +1,13 @@
 //! The HTTP side: `/metrics`, `/live`, `/ready`.
 
-use std::{convert::Infallible, fs, io, os::unix::fs::PermissionsExt as _, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    fs, io,
+    os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -15,7 +22,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Config, Listen, Snapshot, render};
+use super::{Config, DEFAULT_SOCKET_NAME, Listen, Snapshot, render};
 use crate::control::Question;
 
 /// Clients served at a time; more wait.
@@ -58,9 +65,14 @@ enum Listener {
 }
 
 impl Server {
-    /// Listens where `config` says; `None` where it says nothing. Needs a running runtime.
-    pub async fn bind(config: &Config) -> Result<Option<Self>, ServerError> {
-        let Some(listen) = config.listen.clone() else { return Ok(None) };
+    /// Listens where `config` says, or at a socket beside the control socket where it says nothing; `None` where it says
+    /// "off", and where that socket cannot be made, because nobody has asked for it: that is told. Needs a running runtime.
+    pub async fn bind(config: &Config, control_socket: &Path) -> Result<Option<Self>, ServerError> {
+        let listen = match &config.listen {
+            Some(Listen::Off) => return Ok(None),
+            Some(listen) => listen.clone(),
+            None => Listen::Unix(control_socket.with_file_name(DEFAULT_SOCKET_NAME)),
+        };
         if let Listen::Tcp(address) = &listen
             && !address.ip().to_canonical().is_loopback()
             && !config.allow_remote
@@ -70,9 +82,16 @@ impl Server {
         let bound = match &listen {
             Listen::Tcp(address) => TcpListener::bind(address).await.map(Listener::Tcp),
             Listen::Unix(path) => bind_unix(path).map(Listener::Unix),
+            Listen::Off => return Ok(None),
         };
-        let listener = bound.map_err(|source| ServerError::Bind { listen: listen.clone(), source })?;
-        Ok(Some(Self { listener, listen }))
+        match bound {
+            Ok(listener) => Ok(Some(Self { listener, listen })),
+            Err(error) if config.listen.is_none() => {
+                tracing::warn!(%error, place = %listen, "metrics are not served: set metrics.listen to another place, or to \"off\"");
+                Ok(None)
+            }
+            Err(source) => Err(ServerError::Bind { listen, source }),
+        }
     }
 
     /// Answers until it is aborted. The tasks of clients end with this one.
@@ -109,16 +128,15 @@ impl Drop for Server {
     }
 }
 
-fn bind_unix(path: &std::path::Path) -> io::Result<UnixListener> {
+/// Makes the socket, and its folder if only that is missing. A socket file that nobody answers at is replaced; anything
+/// else that is there stays.
+fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    if std::os::unix::net::UnixStream::connect(path).is_err() {
-        // Nobody answers there.
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
+    if is_socket && std::os::unix::net::UnixStream::connect(path).is_err() {
+        fs::remove_file(path)?;
     }
     let listener = UnixListener::bind(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;

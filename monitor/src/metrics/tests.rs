@@ -1,5 +1,7 @@
 use std::{
     io::Write as _,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -72,10 +74,10 @@ fn rules_and_panels_ask_for_metrics_that_there_are() {
 
 #[test]
 fn places_to_listen_are_read_and_written() {
-    for text in ["127.0.0.1:9477", "[::1]:9477", "unix:/run/egresswatch/metrics.sock"] {
+    for text in ["127.0.0.1:9477", "[::1]:9477", "unix:/run/egresswatch/metrics.sock", "off"] {
         assert_eq!(text.parse::<Listen>().unwrap().to_string(), text);
     }
-    for text in ["9477", "localhost:9477", "unix:metrics.sock", ""] {
+    for text in ["9477", "localhost:9477", "unix:metrics.sock", "on", ""] {
         assert!(text.parse::<Listen>().is_err(), "{text}");
     }
 }
@@ -83,11 +85,42 @@ fn places_to_listen_are_read_and_written() {
 #[tokio::test]
 async fn a_place_that_other_hosts_reach_is_refused() {
     let config = Config { listen: Some("0.0.0.0:0".parse().unwrap()), allow_remote: false };
-    let error = Server::bind(&config).await.unwrap_err();
+    let error = Server::bind(&config, Path::new("/nowhere/control.sock")).await.unwrap_err();
     assert!(error.to_string().contains("metrics.allow_remote"), "{error}");
 }
 
-async fn get(path: &std::path::Path, what: &str) -> String {
+#[tokio::test]
+async fn without_a_setting_it_is_a_socket_beside_the_control_socket() {
+    let folder = tempfile::tempdir().unwrap();
+    let control = folder.path().join("run/control.sock");
+    let path = folder.path().join("run/metrics.sock");
+    let first = Server::bind(&Config::default(), &control).await.unwrap().expect("a server");
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o660, "{mode:o}");
+    // Where another monitor serves, this one runs without, and leaves the other's socket alone.
+    assert!(Server::bind(&Config::default(), &control).await.unwrap().is_none());
+    let configured = Config { listen: Some(Listen::Unix(path.clone())), allow_remote: false };
+    let error = Server::bind(&configured, &control).await.unwrap_err().to_string();
+    assert!(error.contains("cannot serve metrics at unix:/") && error.contains("set metrics.listen"), "{error}");
+    assert!(UnixStream::connect(&path).await.is_ok());
+    drop(first);
+    assert!(!path.exists());
+    // What a killed monitor left is replaced, a file of somebody else's is not.
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    drop(Server::bind(&Config::default(), &control).await.unwrap().expect("a server"));
+    std::fs::write(&path, "mine").unwrap();
+    assert!(Server::bind(&Config::default(), &control).await.unwrap().is_none());
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
+    let off = Config { listen: Some(Listen::Off), allow_remote: false };
+    assert!(Server::bind(&off, &control).await.unwrap().is_none());
+}
+
+#[test]
+fn promtool_reads_the_example_of_a_scrape() {
+    promtool(&["check", "config", "prometheus.yml"], "");
+}
+
+async fn get(path: &Path, what: &str) -> String {
     let mut stream = UnixStream::connect(path).await.unwrap();
     let request = format!("GET {what} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -101,7 +134,7 @@ async fn the_endpoint_answers_from_the_loop() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("metrics.sock");
     let config = Config { listen: Some(Listen::Unix(path.clone())), allow_remote: false };
-    let server = Server::bind(&config).await.unwrap().unwrap();
+    let server = Server::bind(&config, Path::new("/nowhere/control.sock")).await.unwrap().unwrap();
     let (sender, mut questions) = mpsc::channel(1);
     let serving = tokio::spawn(server.serve(sender, latency_histogram()));
     let answering = tokio::spawn(async move {
