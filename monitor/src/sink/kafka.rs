@@ -6,7 +6,7 @@ use rskafka::{
     BackoffConfig,
     chrono::{DateTime, Utc},
     client::{
-        Client, ClientBuilder,
+        Client, ClientBuilder, Credentials, SaslConfig,
         error::{Error as KafkaError, ProtocolError},
         partition::{Compression as WireCompression, PartitionClient, UnknownTopicHandling},
     },
@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     delivery::{BatchLimits, Delivered, Delivery, Failure, Item, Refused},
     fields::dataset_word,
+    secret::{Secret, SecretError},
     tls::{TlsClient, TlsConfig, TlsError},
 };
 use crate::units::Duration;
@@ -40,6 +41,10 @@ pub struct KafkaConfig {
     /// checked by the names that they go by.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsConfig>,
+    /// How to log in (SASL), where the brokers want it: `mechanism` ("PLAIN", only over TLS, "SCRAM-SHA-256" or "SCRAM-SHA-512"),
+    /// `username`, and the place of the `password`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sasl: Option<Sasl>,
     /// Longest time for a batch, from connecting to the brokers' acknowledgement.
     #[schemars(with = "String")]
     pub timeout: Duration,
@@ -52,8 +57,47 @@ impl Default for KafkaConfig {
             topic: "egresswatch".to_owned(),
             compression: Compression::Gzip,
             tls: None,
+            sasl: None,
             timeout: Duration::from_secs(30),
         }
+    }
+}
+
+/// A login by SASL.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Sasl {
+    /// How the password is shown to the brokers.
+    pub mechanism: Mechanism,
+    /// The user.
+    pub username: String,
+    /// The password, read anew for each connection.
+    pub password: Secret,
+}
+
+/// SASL mechanisms by the names that Kafka has for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Mechanism {
+    /// RFC 4616.
+    #[serde(rename = "PLAIN")]
+    Plain,
+    /// RFC 7677.
+    #[serde(rename = "SCRAM-SHA-256")]
+    ScramSha256,
+    /// The same with SHA-512.
+    #[serde(rename = "SCRAM-SHA-512")]
+    ScramSha512,
+}
+
+impl Sasl {
+    /// With the password as it is now.
+    fn read(&self) -> Result<SaslConfig, SecretError> {
+        let credentials = Credentials::new(self.username.clone(), self.password.read()?.to_string());
+        Ok(match self.mechanism {
+            Mechanism::Plain => SaslConfig::Plain(credentials),
+            Mechanism::ScramSha256 => SaslConfig::ScramSha256(credentials),
+            Mechanism::ScramSha512 => SaslConfig::ScramSha512(credentials),
+        })
     }
 }
 
@@ -76,6 +120,11 @@ pub enum KafkaOpenError {
     /// A broker that TLS cannot check.
     #[error("tls.server_name is not for Kafka, whose brokers tell their names themselves: leave it out")]
     ServerName,
+    /// A password that everybody on the way could read.
+    #[error(
+        "sasl.mechanism PLAIN shows the password to everybody on the way: add tls = {{ ca = \"/path\" }}, or write \"SCRAM-SHA-512\""
+    )]
+    PlainWithoutTls,
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -103,6 +152,9 @@ impl Kafka {
         if config.tls.as_ref().is_some_and(|tls| tls.server_name.is_some()) {
             return Err(KafkaOpenError::ServerName);
         }
+        if config.tls.is_none() && config.sasl.as_ref().is_some_and(|sasl| sasl.mechanism == Mechanism::Plain) {
+            return Err(KafkaOpenError::PlainWithoutTls);
+        }
         let host = crate::host::read();
         Ok(Self {
             description: format!("kafka {} topic {}", config.brokers.join(","), config.topic),
@@ -119,6 +171,9 @@ impl Kafka {
             ClientBuilder::new(self.config.brokers.clone()).client_id("egresswatch").backoff_config(backoff);
         if let Some(tls) = &mut self.tls {
             builder = builder.tls_config(tls.current().map_err(|error| Failure::new(error.to_string()))?);
+        }
+        if let Some(sasl) = &self.config.sasl {
+            builder = builder.sasl_config(sasl.read().map_err(|error| Failure::new(error.to_string()))?);
         }
         let client: Client = builder.build().await.map_err(|error| failure(&error))?;
         let topics = client.list_topics().await.map_err(|error| failure(&error))?;
@@ -268,6 +323,10 @@ mod tests {
         let open = |text: &str| Kafka::open(&toml::from_str::<KafkaConfig>(text).expect("read"));
         let error = open("").err().expect("no brokers").to_string();
         assert!(error.starts_with("brokers is empty"), "{error}");
+        let login = "brokers = [\"127.0.0.1:9092\"]\nsasl = { mechanism = \"PLAIN\", username = \"u\", password = { env = \"X\" } }";
+        let error = open(login).err().expect("a password in the clear").to_string();
+        assert!(error.starts_with("sasl.mechanism PLAIN shows"), "{error}");
+        assert!(Kafka::open(&toml::from_str(&login.replace("PLAIN", "SCRAM-SHA-256")).expect("read")).is_ok());
         let kafka = open("brokers = [\"127.0.0.1:9092\"]").expect("good settings");
         assert_eq!(kafka.description, "kafka 127.0.0.1:9092 topic egresswatch");
     }

@@ -1,7 +1,9 @@
 //! Kafka's protocol, with the brokers and the consumer of librdkafka.
 
 use std::{
+    fs,
     io::{BufRead as _, BufReader, Write as _},
+    path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     thread,
     time::Duration,
@@ -16,7 +18,7 @@ use serde_json::Value;
 
 use crate::{
     Case,
-    support::{example, item, package_file, python_with, runtime},
+    support::{Authority, example, item, package_file, python_with, runtime},
 };
 
 pub(crate) const CASES: &[Case] = &[
@@ -24,6 +26,7 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "kafka::uncompressed_records_arrive_in_order", missing: || None, test: || arrives("none") },
     Case { name: "kafka::refusals_of_brokers_cost_nothing", missing: || None, test: refusals },
     Case { name: "kafka::another_leader_is_found", missing: || None, test: another_leader },
+    Case { name: "kafka::tls_and_every_login", missing: || None, test: logins },
 ];
 
 /// Brokers in a process of their own; see `kafka_broker.py`.
@@ -68,8 +71,13 @@ impl Brokers {
         Ok(records)
     }
 
-    /// The output of `deploy/siem/kafka`, with these brokers and no TLS.
+    /// The output of `deploy/siem/kafka`, with these brokers and neither TLS nor a login.
     fn output(&self, compression: &str) -> Result<Kafka> {
+        self.output_with(compression, toml::Table::new())
+    }
+
+    /// The same with other settings as well.
+    fn output_with(&self, compression: &str, more: toml::Table) -> Result<Kafka> {
         let mut file: toml::Table = toml::from_str(&example("kafka/egresswatch.toml", &[])?)?;
         let outputs = file.get_mut("outputs").and_then(toml::Value::as_table_mut).context("no outputs")?;
         let (_, output) = outputs.iter_mut().next().context("no output")?;
@@ -80,6 +88,7 @@ impl Brokers {
         table.insert("compression".to_owned(), compression.into());
         // A broker that is down is given up after half of it.
         table.insert("timeout".to_owned(), "4s".into());
+        table.extend(more);
         let config: KafkaConfig = table.clone().try_into()?;
         ensure!(config.topic == "egresswatch", "another topic: {}", config.topic);
         Ok(Kafka::open(&config)?)
@@ -208,5 +217,79 @@ fn another_leader() -> Result<()> {
     let records = brokers.records(4 * COUNT)?;
     let wrong = records.iter().enumerate().find(|(number, record)| id(record) != Some(item(*number).id.as_str()));
     ensure!(wrong.is_none(), "not in order: {wrong:?}");
+    Ok(())
+}
+
+/// TLS and a login before [`Brokers`]; see `kafka_front.py`.
+struct Front(Child);
+
+impl Front {
+    fn start(brokers: &Brokers, folder: &Path, mechanism: &str) -> Result<(Self, Vec<String>)> {
+        let mut command = Command::new(python_with("scramp==1.5.0")?);
+        command.arg(package_file("tests/siem/kafka_front.py")).arg(folder.join("kafka.pem"));
+        command.arg(folder.join("kafka.key")).args([mechanism, "egresswatch", PASSWORD]).args(&brokers.addresses);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let answers = child.stdout.take().context("no output")?;
+        let front = Self(child);
+        let mut line = String::new();
+        ensure!(BufReader::new(answers).read_line(&mut line)? > 0, "it has ended");
+        Ok((front, line.trim_end().split(',').map(ToOwned::to_owned).collect()))
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        // It runs until it is told to end.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+const PASSWORD: &str = "correct horse battery staple";
+
+/// Over TLS with each mechanism: records arrive, a wrong password and a wrong authority confirm nothing and are told
+/// without the password.
+fn logins() -> Result<()> {
+    const COUNT: usize = 100;
+    let mut brokers = Brokers::start()?;
+    let folder = tempfile::tempdir()?;
+    let authority = Authority::new(folder.path())?;
+    authority.issue(folder.path(), "kafka", "127.0.0.1", false)?;
+    let secret = folder.path().join("password");
+    let runtime = runtime()?;
+    let settings = |addresses: &[String], mechanism: &str| -> Result<toml::Table> {
+        let login = match mechanism {
+            "-" => String::new(),
+            _ => format!(
+                "sasl = {{ mechanism = \"{mechanism}\", username = \"egresswatch\", password = {{ file = {secret:?} }} }}\n"
+            ),
+        };
+        let ca = folder.path().join("ca.pem");
+        Ok(toml::from_str(&format!("brokers = {addresses:?}\ntls = {{ ca = {ca:?} }}\n{login}"))?)
+    };
+    for (round, mechanism) in ["-", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"].into_iter().enumerate() {
+        let (_front, addresses) = Front::start(&brokers, folder.path(), mechanism)?;
+        ensure!(addresses.len() == brokers.addresses.len(), "{addresses:?}");
+        if mechanism != "-" {
+            fs::write(&secret, "wrong")?;
+            let mut kafka = brokers.output_with("gzip", settings(&addresses, mechanism)?)?;
+            let failure = runtime.block_on(kafka.deliver(&batch(0, 1))).err().context("the password is wrong")?;
+            ensure!(failure.confirmed == 0 && !failure.reason.contains("wrong"), "{failure:?}");
+            eprintln!("    {mechanism} with a wrong password: {failure}");
+        }
+        fs::write(&secret, format!("{PASSWORD}\n"))?;
+        let mut kafka = brokers.output_with("gzip", settings(&addresses, mechanism)?)?;
+        insist(&mut kafka, &runtime, &batch(round * COUNT, COUNT)).context(mechanism)?;
+    }
+    let records = brokers.records(4 * COUNT)?;
+    let wrong = records.iter().enumerate().find(|(number, record)| id(record) != Some(item(*number).id.as_str()));
+    ensure!(wrong.is_none(), "not in order: {wrong:?}");
+    // Somebody else's authority.
+    let (_front, addresses) = Front::start(&brokers, folder.path(), "-")?;
+    Authority::new(folder.path())?;
+    let mut kafka = brokers.output_with("gzip", settings(&addresses, "-")?)?;
+    let failure = runtime.block_on(kafka.deliver(&batch(0, 1))).err().context("nobody vouches for it")?;
+    ensure!(failure.confirmed == 0, "{failure:?}");
+    eprintln!("    with another authority: {failure}");
     Ok(())
 }
