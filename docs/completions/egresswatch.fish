@@ -39,7 +39,7 @@ complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "reload" -d 
 complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "doctor" -d 'Say what this host gives the monitor, what is missing and what to do'
 complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "coverage" -d 'Say which ways to send are seen on this host, and which are not'
 complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "data" -d 'See and replace the data about who owns addresses'
-complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "check" -d 'Check a configuration file, and the lists and rules that it names'
+complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "check" -d 'Check a configuration file, and the lists, rules, certificates and secrets that it names'
 complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "test-rules" -d 'Run recorded flows through rules, and say which would have told of what'
 complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "config" -d 'Print the default configuration, with comments'
 complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "completions" -d 'Print completions for a shell'
@@ -150,7 +150,7 @@ complete -c egresswatch -n "__fish_egresswatch_using_subcommand check" -l color 
 always\t''
 never\t''"
 complete -c egresswatch -n "__fish_egresswatch_using_subcommand check" -l json -d 'Write one JSON object'
-complete -c egresswatch -n "__fish_egresswatch_using_subcommand check" -s h -l help -d 'Print help'
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c egresswatch -n "__fish_egresswatch_using_subcommand test-rules" -l rules -d 'Rules instead of those that the configuration names: a file, or a directory of *.toml; may be repeated' -r -F
 complete -c egresswatch -n "__fish_egresswatch_using_subcommand test-rules" -l enable -d 'Id of a rule of --rules to switch on, over what its file says; may be repeated' -r
 complete -c egresswatch -n "__fish_egresswatch_using_subcommand test-rules" -l replay -d 'Recorded flows as JSON Lines; - for standard input' -r -F

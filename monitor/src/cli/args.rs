@@ -303,7 +303,9 @@ pub(super) struct DataUpdateArguments {
     pub(super) config: Option<PathBuf>,
 }
 
-/// Check a configuration file, and the lists and rules that it names
+/// Check a configuration file, and the lists, rules, certificates and secrets that it names
+///
+/// Nothing is connected to and nothing is written. What only the daemon can read, such as its environment, is noted.
 #[derive(Args, Debug)]
 pub(super) struct CheckArguments {
     /// The file [default: /etc/egresswatch/config.toml if it exists]

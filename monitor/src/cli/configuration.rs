@@ -9,6 +9,7 @@ use crate::{
     alert::text::printable,
     config::{self, Config},
     policy::feeds::State,
+    sink::check::Finding,
 };
 
 /// Bad lines of a list that are told: more would not be read.
@@ -22,18 +23,21 @@ pub(super) fn check(arguments: &CheckArguments, output: &mut Output<'_>) -> Resu
             Ok((_, states)) => (Some(states), None),
             Err(error) => (None, Some(error)),
         };
-        let mut errors: Vec<_> =
-            error.into_iter().chain(config.rules().err()).chain(config.ownership().err()).collect();
+        let (notes, mistakes): (Vec<_>, Vec<_>) =
+            config.output_findings().into_iter().partition(|finding| finding.is_unsure);
+        let outputs = (!mistakes.is_empty()).then_some(config::Error::Outputs(mistakes));
+        let others = config.rules().err().into_iter().chain(config.ownership().err()).chain(outputs);
+        let mut errors: Vec<_> = error.into_iter().chain(others).collect();
         match (states, errors.len()) {
-            (Some(states), 0) => Ok((states, file)),
+            (Some(states), 0) => Ok((Notes { states, outputs: notes }, file)),
             (_, 1) => Err(errors.remove(0)),
             _ => Err(config::Error::Several(errors)),
         }
     });
-    if let Ok((states, file)) = &loaded
-        && states.iter().any(|state| state.notices().next().is_some())
+    if let Ok((notes, file)) = &loaded
+        && (!notes.outputs.is_empty() || notes.states.iter().any(|state| state.notices().next().is_some()))
     {
-        return lists(states, file.as_deref(), arguments.json, output);
+        return tell(notes, file.as_deref(), arguments.json, output);
     }
     match loaded {
         Ok((_, file)) if arguments.json => output.json(&json!({ "valid": true, "file": file, "problems": [] }))?,
@@ -57,16 +61,31 @@ pub(super) fn check(arguments: &CheckArguments, output: &mut Output<'_>) -> Resu
 fn problems(error: &config::Error) -> Vec<serde_json::Value> {
     match error {
         config::Error::Rules(errors) => errors.problems.iter().map(|problem| json!(problem)).collect(),
+        config::Error::Outputs(findings) => findings.iter().map(|finding| json!(finding)).collect(),
         other => vec![json!({ "message": other.to_string() })],
     }
 }
 
-/// Tells what is to be known of the lists of `[lists]`. One that gives nothing at all is a mistake; bad lines are not.
-fn lists(states: &[State], file: Option<&Path>, json: bool, output: &mut Output<'_>) -> Result<Status, Error> {
+/// What is to be known of a configuration that is good.
+struct Notes {
+    /// Of the lists of `[lists]`.
+    states: Vec<State>,
+    /// Of outputs, what cannot be told from here.
+    outputs: Vec<Finding>,
+}
+
+/// Tells what is to be known. A list that gives nothing at all is a mistake; bad lines are not.
+fn tell(notes: &Notes, file: Option<&Path>, json: bool, output: &mut Output<'_>) -> Result<Status, Error> {
+    let Notes { states, outputs } = notes;
     let is_valid = states.iter().all(|state| state.failed.is_none() || !state.enabled);
     if json {
-        output.json(&json!({ "valid": is_valid, "file": file, "problems": [], "lists": states }))?;
+        output.json(&json!({
+            "valid": is_valid, "file": file, "problems": [], "lists": states, "outputs": outputs
+        }))?;
     } else {
+        for finding in outputs {
+            output.line(format_args!("{} {}", output.fair("note:"), printable(&finding.to_string())))?;
+        }
         for state in states {
             for notice in state.notices() {
                 output.line(format_args!("{} {}", output.fair("note:"), printable(&notice)))?;

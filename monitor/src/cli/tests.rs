@@ -250,11 +250,28 @@ fn check_tells_people_and_machines() {
         ("[kernel]\nrungs = 1\n", "unknown key `kernel.rungs`"),
         ("[policy]\nenable = [\"us-fcc\"]\n", "us-fcc"),
         ("[policy]\nfiles = [\"/nowhere/x.toml\"]\n", "/nowhere/x.toml"),
+        (
+            "[outputs.x]\ntype = \"file\"\npath = \"/nowhere/x.jsonl\"\n",
+            "outputs.x.path: there is no directory /nowhere: make it",
+        ),
     ] {
         let error = check(text, false).0.expect_err(text);
         assert!(error.to_string().contains(complaint), "{error}");
         assert_eq!(error.status(), Status::Configuration);
     }
+    // What only the daemon can tell is noted.
+    let spool = folder.path().join("spool");
+    let text = format!(
+        "[spool]\ndirectory = {spool:?}\n[outputs.x]\ntype = \"splunk_hec\"\nurl = \"http://127.0.0.1:8088\"\n\
+         token = {{ env = \"EGRESSWATCH_NOT_SET\" }}\n"
+    );
+    let (result, said) = check(&text, false);
+    assert_eq!(result.expect("good"), Status::Success, "{said}");
+    assert!(said.starts_with("note: outputs.x.token: not to be told from here: "), "{said}");
+    assert!(said.ends_with("config.toml: good, with notes\n"), "{said}");
+    let (_, said) = check(&text, true);
+    let answer: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+    assert_eq!(answer["outputs"][0]["key"], "outputs.x.token");
 }
 
 #[test]

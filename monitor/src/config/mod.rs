@@ -17,7 +17,7 @@ pub use invalid::{Invalid, Problem};
 pub use reference::{default_toml, json_schema, reference_markdown};
 
 use crate::{
-    control, data, executables, kernel, limits, metrics, names, pipeline,
+    control, data, executables, host, kernel, limits, metrics, names, pipeline,
     policy::{
         self, List, ListError, Lists, Switches,
         feeds::{self, Feed},
@@ -106,6 +106,9 @@ pub enum Error {
     /// The imported ownership data cannot be used.
     #[error(transparent)]
     Data(#[from] data::LoadError),
+    /// Outputs will fail.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Outputs(Vec<sink::check::Finding>),
     /// Several of these.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Several(Vec<Error>),
@@ -165,6 +168,12 @@ impl Config {
         lists.extend(of_feeds);
         let policy::Config { enable, disable, severity, .. } = &self.policy;
         Ok((Lists::switched(lists, Switches { enable, disable, severity })?, states))
+    }
+
+    /// What is to be said of the outputs beforehand; nothing is connected to and nothing written.
+    #[must_use]
+    pub fn output_findings(&self) -> Vec<sink::check::Finding> {
+        sink::check::outputs(&self.outputs, &self.spool, self.output.file.as_deref(), &host::read())
     }
 
     /// The files and directories that the settings name and that are read with them.

@@ -5,6 +5,7 @@
 //! [`spool`]: a [`delivery::Delivery`] hands batches to a receiver and says what was confirmed; the disk, order, retries and
 //! counting are the spool's, the same for each. A new output is one file with one `Delivery` and one line in [`outputs`].
 
+pub mod check;
 mod config;
 pub mod delivery;
 pub mod elasticsearch;

@@ -201,6 +201,14 @@ impl Headers {
         self.0.is_empty()
     }
 
+    /// Those that are secrets, by name.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = (&str, &Secret)> {
+        self.0.iter().filter_map(|(name, setting)| match setting {
+            HeaderSetting::Secret(secret) => Some((name.as_str(), secret)),
+            HeaderSetting::Text(_) => None,
+        })
+    }
+
     /// The headers with their secrets, read now.
     pub(crate) fn read(&self) -> Result<HeaderMap, Failure> {
         let mut headers = HeaderMap::new();
