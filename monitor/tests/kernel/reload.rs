@@ -1,8 +1,16 @@
 //! Another policy while the monitor runs.
 
-use std::{fs, net::SocketAddr, path::Path, process::Command};
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    net::{SocketAddr, TcpListener},
+    path::Path,
+    process::Command,
+    sync::mpsc,
+};
 
 use anyhow::{Context as _, Result, ensure};
+use flate2::{Compression, write::GzEncoder};
 use nix::sys::signal::Signal;
 
 use crate::{
@@ -18,6 +26,7 @@ use crate::{
 pub(crate) const CASES: &[Case] = &[
     Case::new("a_reload_under_load_loses_no_connection_and_flags_what_is_new", under_load).in_user_space(),
     Case::new("a_bad_file_leaves_the_old_policy_in_force_and_says_why", bad_file).in_user_space(),
+    Case::new("a_list_with_an_address_is_fetched_and_flags", fetched_list).in_user_space(),
     Case::new("imported_ownership_data_are_taken_in_and_damaged_ones_are_not", ownership_data).in_user_space(),
 ];
 
@@ -148,6 +157,69 @@ fn bad_file(rung: Rung) -> Result<()> {
     let again = view.one("that it reloaded", |record| record.text("/event/action") == Some("policy_reloaded"))?;
     let left = again.texts("/egresswatch/status/degradations");
     ensure!(!left.contains(&"reload_failed"), "{}", again.pretty());
+    monitor.stop().map(drop)
+}
+
+/// Answers every request with `content`, packed with gzip as many publish lists. Returns the port, and what was asked.
+fn serve_list(content: &str) -> Result<(u16, mpsc::Receiver<String>)> {
+    let mut packed = GzEncoder::new(Vec::new(), Compression::best());
+    packed.write_all(content.as_bytes())?;
+    let packed = packed.finish()?;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let port = listener.local_addr()?.port();
+    let (sender, asked) = mpsc::channel();
+    // It ends with the test's process.
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let mut request = String::new();
+            let mut lines = BufReader::new(&stream);
+            while lines.read_line(&mut request).is_ok_and(|length| length > 2) {}
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", packed.len());
+            // A client that goes has its own complaint.
+            let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&packed));
+            let _ = sender.send(request);
+        }
+    });
+    Ok((port, asked))
+}
+
+/// A list with an address on the loopback: the monitor starts without it, fetches it, and flags in the kernel what it names.
+fn fetched_list(rung: Rung) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (port, asked) = serve_list("# of a test\n198.51.100.0/24\n")?;
+    let rest = format!(
+        "[policy]\nlists_directory = {:?}\n[lists.fetched]\nsource = \"http://127.0.0.1:{port}/list.gz\"\nseverity = \"high\"\n",
+        folder.path().join("lists").display().to_string()
+    );
+    let network = Network::new()?;
+    let server = TcpServer::start(&network, REQUEST, REPLY)?;
+    let to = SocketAddr::new("198.51.100.7".parse()?, server.port);
+    let monitor = Monitor::start(rung, Settings { rest: &rest, ..Settings::default() })?;
+    let view = monitor.whole();
+    reloaded(&view, "list_refreshed")?;
+    let request = asked.recv_timeout(patience())?;
+    ensure!(request.starts_with("GET /list.gz "), "{request}");
+    let program = Program::new("fetched")?;
+    let traffic = Traffic::Tcp { to, connections: 1, send: REQUEST, receive: REPLY, hold: false };
+    Launch::inside(&network).run(&program, &traffic)?;
+    let alert =
+        view.one("an alert by the list", |record| record.is_alert() && record.executable() == Some(program.name()))?;
+    ensure!(alert.texts("/egresswatch/lists") == ["fetched"], "{}", alert.pretty());
+    let end = view.one("the end of the flow", |record| {
+        record.is_flow_end() && record.is_egress() && record.executable() == Some(program.name())
+    })?;
+    ensure!(end.facts().contains(&"flagged"), "not by the ring of flagged flows: {}", end.pretty());
+    monitor.stop()?;
+    // It is there at the next start, before anything is fetched.
+    let monitor = Monitor::start(rung, Settings { rest: &rest, ..Settings::default() })?;
+    let program = Program::new("fetched-before")?;
+    Launch::inside(&network).run(&program, &traffic)?;
+    let view = monitor.whole();
+    view.one("an alert by the list of before", |record| {
+        record.is_alert() && record.executable() == Some(program.name())
+    })?;
+    ensure!(asked.try_recv().is_err(), "it was fetched again within its day");
     monitor.stop().map(drop)
 }
 

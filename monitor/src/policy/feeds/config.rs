@@ -108,7 +108,7 @@ pub struct ListConfig {
     pub tls: TlsConfig,
     /// The only proxy that is used for an address; none if unset.
     pub proxy: Option<HttpUrl>,
-    /// A source that is larger is not read.
+    /// A source that is larger is not read; one that is packed with gzip counts as it is unpacked.
     #[serde(default = "max_bytes")]
     #[schemars(with = "String")]
     pub max_bytes: ByteSize,

@@ -9,7 +9,7 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{ListConfig, Source};
+use super::{ListConfig, Source, manifest};
 use crate::{
     download::{self, Download, Fetched, Validators},
     sink::http::Settings,
@@ -52,9 +52,13 @@ impl Progress {
         kept.filter(|kept| kept.url == url).unwrap_or_else(|| Self { url: url.to_owned(), ..Self::default() })
     }
 
-    /// The file that holds what was fetched.
+    /// The file that holds what was fetched, or the directory where it is a feed of several files.
     pub(super) fn content(&self, directory: &Path, name: &str) -> Option<PathBuf> {
-        self.content.as_ref().map(|_| content_path(directory, name)).filter(|path| path.is_file())
+        self.content.as_ref()?;
+        if manifest::is_manifest(&self.url) {
+            return Some(manifest::directory_of(directory, name)).filter(|path| path.is_dir());
+        }
+        Some(content_path(directory, name)).filter(|path| path.is_file())
     }
 
     fn write(&self, directory: &Path, name: &str) -> io::Result<()> {
@@ -110,8 +114,19 @@ pub async fn fetch(name: &str, config: &ListConfig, directory: &Path, now: Times
         Ok(()) => download::get(download, &beside).await.map_err(|error| error.to_string()),
         Err(error) => Err(format!("{} cannot be made: {error}", directory.display())),
     };
+    let outcome = match outcome {
+        Ok(Fetched::New(validators)) if manifest::is_manifest(url.as_str()) => {
+            let events = manifest::fetch_events(name, config, &settings, directory, &beside).await;
+            events.map(|()| Fetched::New(validators))
+        }
+        other => other,
+    };
     let outcome = outcome.and_then(|fetched| {
         if let Fetched::New(validators) = fetched {
+            if manifest::is_manifest(url.as_str()) {
+                progress.content = Some(validators);
+                return Ok(true);
+            }
             let path = content_path(directory, name);
             fs::rename(&beside, &path).map_err(|error| format!("{} cannot be replaced: {error}", path.display()))?;
             progress.content = Some(validators);

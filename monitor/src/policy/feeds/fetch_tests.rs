@@ -215,3 +215,65 @@ async fn a_server_has_to_show_a_certificate_of_the_named_authority() {
         assert_eq!(state.failed.is_some_and(|why| why.contains("certificate")), keys == 0);
     }
 }
+
+const FIRST: &str = "5a5d2a5c-0000-4000-8000-00000000000a";
+const SECOND: &str = "5a5d2a5c-0000-4000-8000-00000000000b";
+
+fn event(address: &str) -> String {
+    format!(
+        "{{\"Event\":{{\"info\":\"Event {address}\",\"Attribute\":[{{\"type\":\"ip-dst\",\"value\":\"{address}\",\"to_ids\":true}}]}}}}"
+    )
+}
+
+/// A feed of two events: both are fetched, then only the one that changed, and one that is gone leaves all as it was.
+#[tokio::test]
+async fn a_feed_of_misp_is_fetched_event_by_event() {
+    let folder = tempfile::tempdir().unwrap();
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let round = Arc::new(AtomicU16::new(1));
+    let address = serve({
+        let (asked, round) = (Arc::clone(&asked), Arc::clone(&round));
+        move |request| {
+            let round = round.load(Ordering::Relaxed);
+            let path = request.uri().path().to_owned();
+            asked.lock().unwrap().push(path.clone());
+            if path == "/feed/manifest.json" {
+                let body = format!(
+                    "{{\"{FIRST}\":{{\"info\":\"a\",\"timestamp\":\"1\"}},\"{SECOND}\":{{\"info\":\"b\",\"timestamp\":{round}}}}}"
+                );
+                return answer(200, ("", ""), &body);
+            }
+            match (path.contains(SECOND), round) {
+                (false, _) => answer(200, ("", ""), &event("192.0.2.1")),
+                (true, 1) => answer(200, ("", ""), &event("198.51.100.1")),
+                (true, 2) => answer(200, ("", ""), &event("203.0.113.1")),
+                _ => answer(404, ("", ""), ""),
+            }
+        }
+    })
+    .await;
+    let config = config(&format!("http://{address}/feed/manifest.json"), "");
+    let taken = || std::mem::take(&mut *asked.lock().unwrap());
+    let (manifest, first, second) =
+        ("/feed/manifest.json".to_owned(), format!("/feed/{FIRST}.json"), format!("/feed/{SECOND}.json"));
+    let keys = |seconds| {
+        let feed = loaded(&config, folder.path(), seconds);
+        feed.list.entities.iter().flat_map(|entity| entity.cidrs.clone()).map(|net| net.to_string()).collect::<Vec<_>>()
+    };
+
+    assert!(fetched(&config, folder.path(), 0).await.has_changed);
+    assert_eq!(taken(), [manifest.clone(), first.clone(), second.clone()]);
+    assert_eq!(keys(0), ["192.0.2.1/32", "198.51.100.1/32"]);
+
+    round.store(2, Ordering::Relaxed);
+    assert!(fetched(&config, folder.path(), 100).await.has_changed);
+    assert_eq!(taken(), [manifest.clone(), second.clone()], "the first is unchanged");
+    assert_eq!(keys(100), ["192.0.2.1/32", "203.0.113.1/32"]);
+
+    round.store(3, Ordering::Relaxed);
+    assert!(fetched(&config, folder.path(), 200).await.has_changed, "the failure is to be told");
+    assert_eq!(keys(200), ["192.0.2.1/32", "203.0.113.1/32"]);
+    let state = loaded(&config, folder.path(), 200).state;
+    let error = state.fetch_error.expect("an event is gone");
+    assert!(error.contains(&format!("event {SECOND}: the server answered 404")), "{error}");
+}

@@ -76,7 +76,7 @@ fn document(file: &str, value: &Value, into: &mut Collected) {
     } else if value.get("cidr").is_some() || value.get("asn").is_some() {
         refuse(drop_line(value, into), into);
     } else if is_manifest(value) {
-        into.refuse(file, 1, "this is the manifest of a MISP feed: name a directory that holds it and its events");
+        into.refuse(file, 1, "this is the manifest of a MISP feed: name a directory that holds it and its events, or an address that ends with /manifest.json");
     } else {
         into.refuse(file, 1, "this JSON is none of the forms that are read: Spamhaus DROP, STIX 2.1, MISP");
     }

@@ -2,11 +2,12 @@
 
 use std::{
     fs::{self, File},
-    io::{self, BufReader, Read as _, Write as _},
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+use flate2::read::MultiGzDecoder;
 use jiff::{Timestamp, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
@@ -204,16 +205,20 @@ fn read(
     for file in files(&path).map_err(|error| unreadable(&path, &error))? {
         let content = File::open(&file).map_err(|error| unreadable(&file, &error))?;
         let facts = content.metadata().map_err(|error| unreadable(&file, &error))?;
-        room = room.checked_sub(facts.len()).ok_or_else(|| {
+        let too_large = || {
             format!(
                 "{} holds more than {}: raise lists.{name}.max_bytes if it should",
                 path.display(),
                 config.max_bytes
             )
-        })?;
+        };
+        if facts.len() > room {
+            return Err(too_large());
+        }
         changed_at = changed_at.max(facts.modified().ok().and_then(|at| Timestamp::try_from(at).ok()));
         let shown = if confirmed_at.is_some() { state.source.clone() } else { file.display().to_string() };
-        let mut content = BufReader::new(content.take(facts.len()));
+        let content = unpacked(content.take(facts.len()), &mut room).map_err(|error| unreadable(&file, &error))?;
+        let mut content = BufReader::new(content);
         let first = first_byte(&mut content).map_err(|error| unreadable(&file, &error))?;
         if config.format == Format::Auto && first == Some(b'<') {
             return Err(format!("{shown} is a page or XML and no list"));
@@ -236,6 +241,34 @@ fn read(
         return Err(format!("none of the {} lines of {} is an entry{first}", state.bad_lines, state.source));
     }
     Ok((list(name, config, collected), confirmed_at.or(changed_at)))
+}
+
+/// What is in a file, unpacked where it is packed with gzip (RFC 1952). It may not be larger than `room`, from which it is
+/// taken.
+fn unpacked<'a>(content: impl io::Read + 'a, room: &'a mut u64) -> io::Result<impl io::Read + 'a> {
+    let mut content = BufReader::new(content);
+    let is_packed = content.fill_buf()?.starts_with(&[0x1f, 0x8b]);
+    let content: Box<dyn io::Read + 'a> =
+        if is_packed { Box::new(MultiGzDecoder::new(content)) } else { Box::new(content) };
+    Ok(Bounded { content, room })
+}
+
+struct Bounded<'a> {
+    content: Box<dyn io::Read + 'a>,
+    room: &'a mut u64,
+}
+
+impl io::Read for Bounded<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.content.read(buffer)?;
+        let Some(left) = self.room.checked_sub(count as u64) else {
+            return Err(io::Error::other(
+                "unpacked it is larger than the list's max_bytes: raise that if it should be",
+            ));
+        };
+        *self.room = left;
+        Ok(count)
+    }
 }
 
 fn first_byte(content: &mut impl io::BufRead) -> io::Result<Option<u8>> {

@@ -10,6 +10,7 @@ mod config;
 mod fetch;
 mod json;
 mod load;
+mod manifest;
 mod text;
 
 use schemars::JsonSchema;

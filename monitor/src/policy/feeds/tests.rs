@@ -226,3 +226,34 @@ fn settings_are_checked() {
     };
     assert_eq!((list.action, list.enabled), (Action::Ignore, true));
 }
+
+fn packed(content: &[u8]) -> Vec<u8> {
+    use std::io::Write as _;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(content).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn packed_sources_are_read_and_bombs_are_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("list.gz");
+    let read = |bytes: &[u8], settings: &str| {
+        fs::write(&file, bytes).unwrap();
+        feed_at(folder.path(), &file, settings)
+    };
+    let good = packed(addresses(20).as_bytes());
+    assert_eq!(read(&good, "").state.keys, 20);
+    let json = packed(b"{\"cidr\":\"192.0.2.0/24\",\"sblid\":\"SBL1\",\"rir\":\"x\"}\n");
+    assert_eq!(read(&json, "").state.keys, 1);
+    // Two members one after the other are one content (RFC 1952, 2.2).
+    let two = [packed(b"192.0.2.1\n"), packed(b"198.51.100.1\n")].concat();
+    assert_eq!(read(&two, "").state.keys, 2);
+    let failed = read(&good[..good.len() - 9], "").state.failed.expect("cut short");
+    assert!(failed.contains("list.gz cannot be read"), "{failed}");
+    let bomb = packed(&b"192.0.2.1\n".repeat(1 << 20));
+    assert!(bomb.len() < 64 << 10, "{}", bomb.len());
+    let failed = read(&bomb, "max_bytes = \"1MiB\"").state.failed.expect("too large");
+    assert!(failed.contains("unpacked it is larger than the list's max_bytes"), "{failed}");
+    assert_eq!(read(&bomb, "max_bytes = \"16MiB\"").state.keys, 1);
+}
