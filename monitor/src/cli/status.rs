@@ -86,6 +86,12 @@ pub(super) fn print(state: &Value, output: &mut Output<'_>) -> io::Result<()> {
     let losses = if losses.is_empty() { output.good("none".to_owned()) } else { output.fair(losses.join(", ")) };
     row(output, "losses", losses)?;
     print_policy(state, output)?;
+    for ring in list("/rings") {
+        let name = ring.get("ring").and_then(Value::as_str).map(printable).unwrap_or_default();
+        let bytes = |key: &str| humane_bytes(ring.get(key).and_then(Value::as_u64).unwrap_or(0));
+        let value = format_args!("{} unread of {}", bytes("unread_bytes"), bytes("size_bytes"));
+        row(output, &format!("{name} ring"), value)?;
+    }
     for table in list("/tables") {
         let name = table.get("table").and_then(Value::as_str).map(printable).unwrap_or_default().replace('_', " ");
         let count = |key: &str| table.get(key).and_then(Value::as_u64).unwrap_or(0);

@@ -8,8 +8,8 @@ use crate::{
     event::BootTime,
     kernel::Occupancy,
     metrics::{
-        AlertCount, DegradationState, FlowFigures, ListState, LossFigure, ProcessFigures, ReloadState, Snapshot,
-        TableState, UntoldCount,
+        AlertCount, DegradationState, FlowFigures, ListState, LossFigure, ProcessFigures, ReloadState, RingState,
+        Snapshot, TableState, UntoldCount,
     },
     policy::{Severity, feeds, rules::EngineStats},
 };
@@ -110,6 +110,10 @@ impl Watch {
             untold: untold(pipeline.rule_stats()),
             losses: losses.map(|(stage, reason, count)| LossFigure { stage, reason, count }).collect(),
             refused_records: self.refused,
+            rings: kernel
+                .ring_fills()
+                .map(|fill| RingState { ring: fill.ring, unread_bytes: fill.unread_bytes, size_bytes: fill.size_bytes })
+                .collect(),
             tables,
             processes: ProcessFigures {
                 running: processes.running,

@@ -348,7 +348,7 @@ fn open_object(
 }
 
 /// The configuration bounds ring sizes to what fits.
-fn ring_bytes(size: ByteSize) -> u32 {
+pub(super) fn ring_bytes(size: ByteSize) -> u32 {
     u32::try_from(size.bytes()).unwrap_or(1 << 30)
 }
 

@@ -5,6 +5,7 @@ mod config;
 pub mod degradation;
 pub mod diagnostics;
 mod load;
+mod occupancy;
 pub mod offsets;
 pub mod probes;
 pub mod system;
@@ -29,7 +30,7 @@ pub use load::{LoadError, OBJECT, check_privileges, missing_targets};
 pub use tries::{Occupancy, Prefixes, Tries};
 pub use walk::Cursor;
 
-use self::{degradation::Degradation, probes::Rung, system::System};
+use self::{degradation::Degradation, occupancy::Positions, probes::Rung, system::System};
 use crate::{
     decode::{self, DecodeError},
     event::{BootTime, Event, Flow, FlowKey},
@@ -65,6 +66,17 @@ pub enum Ring {
     Flow,
 }
 
+/// How full a ring is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingFill {
+    /// Which ring.
+    pub ring: &'static str,
+    /// Bytes that are written and not read.
+    pub unread_bytes: u64,
+    /// Bytes that it holds.
+    pub size_bytes: u64,
+}
+
 /// Counts of what the kernel side lost, by reason, since it was loaded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Losses([u64; LossReason::COUNT as usize]);
@@ -93,6 +105,8 @@ pub struct Kernel {
     /// Until somebody takes them; the programs hold them as well.
     tries: Option<Tries>,
     tables: walk::Tables,
+    /// Of each ring, by its name; those that could not be mapped are left out.
+    positions: Vec<(&'static str, Positions)>,
     losses: PerCpuArray<MapData, u64>,
     /// The rung that was loaded.
     pub rung: Rung,
@@ -127,12 +141,31 @@ impl Kernel {
         let logger = if verbose { diagnostics::logger(&mut loaded.ebpf) } else { None };
         let ebpf = &mut loaded.ebpf;
         let tables = walk::Tables::of(ebpf)?;
+        let process_ring: RingBuf<MapData> = take(ebpf, "PROCESS_EVENTS")?;
+        let capture_ring: RingBuf<MapData> = take(ebpf, "CAPTURES")?;
+        let flagged_ring: RingBuf<MapData> = take(ebpf, "FLAGGED_EVENTS")?;
+        let flow_ring: RingBuf<MapData> = take(ebpf, "FLOW_EVENTS")?;
+        let positions = [
+            ("process", &process_ring, config.process_ring_size),
+            ("capture", &capture_ring, config.capture_ring_size),
+            ("flagged", &flagged_ring, config.flagged_ring_size),
+            ("flow", &flow_ring, config.flow_ring_size),
+        ];
+        let positions = positions.into_iter().filter_map(|(name, ring, size)| {
+            let mapped = Positions::map(ring.as_fd(), u64::from(load::ring_bytes(size)));
+            mapped
+                .inspect_err(|error| tracing::debug!(name, %error, "how full a ring is cannot be told"))
+                .ok()
+                .map(|positions| (name, positions))
+        });
+        let positions = positions.collect();
         Ok(Self {
             tables,
-            process_ring: take(ebpf, "PROCESS_EVENTS")?,
-            capture_ring: take(ebpf, "CAPTURES")?,
-            flagged_ring: take(ebpf, "FLAGGED_EVENTS")?,
-            flow_ring: take(ebpf, "FLOW_EVENTS")?,
+            positions,
+            process_ring,
+            capture_ring,
+            flagged_ring,
+            flow_ring,
             flows: take(ebpf, "FLOWS")?,
             flagged_flows: take(ebpf, "FLAGGED_FLOWS")?,
             tries: Some(tries),
@@ -184,6 +217,15 @@ impl Kernel {
             }
         }
         count
+    }
+
+    /// How full the rings are.
+    pub fn ring_fills(&self) -> impl Iterator<Item = RingFill> + '_ {
+        self.positions.iter().map(|(ring, positions)| RingFill {
+            ring,
+            unread_bytes: positions.unread_bytes(),
+            size_bytes: positions.size_bytes,
+        })
     }
 
     /// A flow's present totals; `None` if the kernel side has forgotten it.

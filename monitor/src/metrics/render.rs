@@ -58,6 +58,11 @@ fn registry(snapshot: &Snapshot, alert_latency: &Histogram, resident_bytes: Opti
     });
     metrics.counters("losses", "What was lost or late, by stage and reason; 0 is part of the answer", losses);
     metrics.counter("refused_kernel_records", "Kernel records that could not be understood", snapshot.refused_records);
+    let rings = |value: fn(&snapshot::RingState) -> u64| {
+        snapshot.rings.iter().map(move |ring| (vec![("ring", ring.ring.to_owned())], value(ring) as f64))
+    };
+    metrics.gauges("ring_unread_bytes", "Bytes in each kernel ring not read yet", rings(|ring| ring.unread_bytes));
+    metrics.gauges("ring_size_bytes", "Bytes that there is room for, by ring", rings(|ring| ring.size_bytes));
     let tables = |value: fn(&snapshot::TableState) -> u64| {
         snapshot.tables.iter().map(move |table| (vec![("table", table.table.to_owned())], value(table) as f64))
     };

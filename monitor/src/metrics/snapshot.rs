@@ -39,6 +39,8 @@ pub struct Snapshot {
     pub losses: Vec<LossFigure>,
     /// Kernel records that could not be understood.
     pub refused_records: u64,
+    /// How full the kernel's rings are.
+    pub rings: Vec<RingState>,
     /// How full tables are.
     pub tables: Vec<TableState>,
     /// The process table.
@@ -122,6 +124,17 @@ pub struct LossFigure {
     pub reason: &'static str,
     /// How many.
     pub count: u64,
+}
+
+/// How full a ring between the kernel and the monitor is.
+#[derive(Clone, Debug, Serialize)]
+pub struct RingState {
+    /// Which.
+    pub ring: &'static str,
+    /// Bytes that the monitor has not read yet.
+    pub unread_bytes: u64,
+    /// Bytes that there is room for.
+    pub size_bytes: u64,
 }
 
 /// How full a table is.
@@ -213,6 +226,7 @@ impl Snapshot {
             untold: vec![UntoldCount { reason: "suppressed", count: 2 }],
             losses: vec![LossFigure { stage: LossStage::Kernel, reason: "flow_ring_full", count: 0 }],
             refused_records: 0,
+            rings: vec![RingState { ring: "flow", unread_bytes: 12_288, size_bytes: 8 << 20 }],
             tables: vec![TableState { table: "flagged_ipv4_prefixes", entries: 12_345, capacity: 65_536 }],
             processes: ProcessFigures { running: 210, ended: 40, ..ProcessFigures::default() },
             ownership_date: "2026-06-17".to_owned(),
