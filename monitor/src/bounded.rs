@@ -21,7 +21,7 @@ struct Slot<V> {
     used: bool,
 }
 
-impl<K: Copy + Eq + Hash, V> BoundedMap<K, V> {
+impl<K: Clone + Eq + Hash, V> BoundedMap<K, V> {
     pub(crate) fn new(capacity: usize) -> Self {
         Self { entries: HashMap::new(), queue: VecDeque::new(), capacity, evicted: 0 }
     }
@@ -49,8 +49,8 @@ impl<K: Copy + Eq + Hash, V> BoundedMap<K, V> {
         while self.entries.len() >= self.capacity {
             self.evict_one();
         }
+        self.queue.push_back(key.clone());
         self.entries.insert(key, Slot { value, used: false });
-        self.queue.push_back(key);
     }
 
     pub(crate) fn len(&self) -> usize {

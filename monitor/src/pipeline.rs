@@ -23,6 +23,7 @@ use crate::{
         Record, RecordBuilder, WallClock,
         input::{FlowMoment, Subject},
     },
+    containers::{self, ContainerFacts, Containers},
     event::{BootTime, Capture, Event, Flow, FlowKey, ReportReason},
     executables::Executables,
     limits::{Demand, FlowBounds},
@@ -105,12 +106,13 @@ pub struct Pipeline {
     config: Config,
     processes: ProcessTable,
     executables: Option<Executables>,
+    containers: Option<Containers>,
     names: Names,
     ownership: Box<dyn OwnerLookup>,
     lists: Lists,
     tracker: Tracker<Arc<Context>>,
     rules: Engine<Arc<Context>>,
-    /// Alerts that wait for what is read of an executable.
+    /// Alerts that wait for what is read of an executable or a container.
     held: Held,
     records: Arc<RecordBuilder>,
     /// Makes what [`Self::live_record`] returns.
@@ -155,6 +157,7 @@ impl Pipeline {
             config,
             processes,
             executables: None,
+            containers: None,
             names: Names::new(&names::Config::default()),
             ownership,
             lists,
@@ -179,6 +182,13 @@ impl Pipeline {
     pub fn with_executables(mut self, executables: Executables, wait: Duration) -> Self {
         self.executables = Some(executables);
         self.held = Held::new(wait.as_ns());
+        self
+    }
+
+    /// Lets records and rules tell what containers are.
+    #[must_use]
+    pub fn with_containers(mut self, containers: Containers) -> Self {
+        self.containers = Some(containers);
         self
     }
 
@@ -227,7 +237,12 @@ impl Pipeline {
             Event::Exec(exec) => self.processes.exec(&exec),
             Event::Fork(fork) => self.processes.fork(&fork),
             Event::Exit { process, at } => self.processes.exit(process, at),
-            Event::CgroupCreated(created) => self.processes.cgroup_created(&created),
+            Event::CgroupCreated(created) => {
+                if let Some(containers) = self.containers.as_mut().filter(|_| created.hierarchy_id == 0) {
+                    containers.expect(&created.path.to_string_lossy(), created.at);
+                }
+                self.processes.cgroup_created(&created);
+            }
             Event::Capture(capture) => self.learn(&capture, outputs),
         }
     }
@@ -485,6 +500,12 @@ impl Pipeline {
         Totals { live_flows: self.live.len() as u64, ..self.totals }
     }
 
+    /// How often what was found of containers, since the start.
+    #[must_use]
+    pub fn container_figures(&self) -> containers::Figures {
+        self.containers.as_ref().map(Containers::figures).unwrap_or_default()
+    }
+
     /// The process table, for its figures.
     #[must_use]
     pub const fn processes(&self) -> &ProcessTable {
@@ -663,10 +684,20 @@ impl Pipeline {
     }
 
     fn details_with(&mut self, flow: &Flow, actor: Option<Arc<Process>>, connector: Option<Arc<Process>>) -> Details {
+        let container = self.container_of(actor.as_deref(), flow.at);
         let address = flow.remote_address();
         if flow.key.destination().is_none() {
             let (owner, names) = (Owner::default(), FlowNames::default());
-            return Details { actor, connector, file: None, owner, names, target_owner: None, matches: Vec::new() };
+            return Details {
+                actor,
+                connector,
+                container,
+                file: None,
+                owner,
+                names,
+                target_owner: None,
+                matches: Vec::new(),
+            };
         }
         let owner = self.ownership.lookup(address);
         let mut matches = self.lists.match_address(address, &owner);
@@ -690,7 +721,11 @@ impl Pipeline {
             }
             _ => None,
         };
-        Details { actor, connector, file, owner, names, target_owner, matches }
+        Details { actor, connector, container, file, owner, names, target_owner, matches }
+    }
+
+    fn container_of(&mut self, actor: Option<&Process>, at: BootTime) -> Option<Arc<ContainerFacts>> {
+        self.containers.as_mut()?.identify(actor?, at)
     }
 
     fn names_of(&mut self, flow: &Flow) -> FlowNames {
@@ -847,6 +882,7 @@ impl Pipeline {
             actor: details.actor.as_deref(),
             connector: details.connector.as_deref(),
             file: details.file.as_deref(),
+            container: details.container.as_deref(),
             owner: &details.owner,
             ownership_date: self.ownership.data_date(),
             names: &details.names,
@@ -862,6 +898,7 @@ fn sighting<'a>(clock: WallClock, flow: &'a Flow, details: &'a Details) -> Sight
         flow,
         actor: details.actor.as_deref(),
         file: details.file.as_deref(),
+        container: details.container.as_deref(),
         owner: details.target_owner.as_ref().unwrap_or(&details.owner),
         names: &details.names,
         matches: &details.matches,

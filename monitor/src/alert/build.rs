@@ -1,5 +1,6 @@
 //! From facts to a [`Record`].
 
+mod container;
 mod parts;
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -172,6 +172,18 @@ fn fill_process(record: &Record, extension: &mut Extension) {
         extension.put("suid", &user.real.id);
         extension.put_some("suser", user.real.name.as_ref());
     }
+    // Whose service the process belongs to: the pod with its namespace, else the container's name.
+    let pod =
+        record.orchestrator.as_ref().and_then(|pod| Some((pod.namespace.as_deref(), pod.resource.name.as_ref()?)));
+    let container = record.container.as_ref().and_then(|container| container.name.as_ref());
+    let service = match (pod, container) {
+        (Some((namespace, pod)), container) => {
+            let parts = [namespace, Some(pod), container.map(String::as_str)];
+            Some(parts.into_iter().flatten().collect::<Vec<_>>().join("/"))
+        }
+        (None, container) => container.cloned(),
+    };
+    extension.put_some("sourceServiceName", service);
     extension.custom("cs5", "container", record.container.as_ref().map(|container| container.id.as_str()));
 }
 

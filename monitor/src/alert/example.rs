@@ -7,6 +7,7 @@ use super::{
     input::{Degradation, Host, Loss, LossStage, OUTPUT_QUEUE_FULL, Phase, Status, Subject},
 };
 use crate::{
+    containers::{ContainerFacts, ContainerGap, DescribedBy, Description, Labels, Pod},
     event::{BootTime, FileId, Flow, FlowCounters, FlowFacts, FlowKey, Identity, ProcessKey, Protocol, ReportReason},
     executables::{FileFacts, Gap, Package, Sha256},
     names::{FlowNames, Host as NamedHost, HostName, NameCaveat, Named, Proxied, ProxyProtocol, Scope, Source},
@@ -31,6 +32,7 @@ pub(crate) struct Scene {
     pub(crate) actor: Option<Process>,
     pub(crate) connector: Option<Process>,
     pub(crate) file: Option<FileFacts>,
+    pub(crate) container: Option<ContainerFacts>,
     pub(crate) owner: Owner,
     pub(crate) names: FlowNames,
     pub(crate) target_owner: Option<Owner>,
@@ -44,6 +46,7 @@ impl Scene {
             actor: self.actor.as_ref(),
             connector: self.connector.as_ref(),
             file: self.file.as_ref(),
+            container: self.container.as_ref(),
             owner: &self.owner,
             ownership_date: jiff::civil::date(2026, 6, 17),
             names: &self.names,
@@ -113,6 +116,7 @@ pub(crate) fn chromium() -> Scene {
                 kind: "dpkg",
             }),
         )),
+        container: None,
         owner: Owner {
             asn: Some(9808),
             organisation: Some("China Mobile Communications Group Co., Ltd.".into()),
@@ -137,9 +141,26 @@ pub(crate) fn everything() -> Scene {
     sender.effective_user = Some(Account { id: 0, name: Some("root".to_owned()) });
     sender.container = Some(Container {
         id: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08".to_owned(),
-        runtime: Some("containerd".to_owned()),
+        runtime: Some("cri-o".to_owned()),
         pod_uid: Some("2f5c1f9a-6b1e-4a58-9a3b-0d9b2c1f7e10".to_owned()),
     });
+    scene.container = Some(ContainerFacts::new(Ok(Description {
+        by: DescribedBy::Crio,
+        runtime: Some("cri-o"),
+        name: Some("browser".to_owned()),
+        image: Some(format!("registry.example:5000/shop/browser:140@sha256:{}", "5a".repeat(32))),
+        pod: Some(Pod {
+            name: Some("browser-7c9d".to_owned()),
+            namespace: Some("shop".to_owned()),
+            uid: Some("2f5c1f9a-6b1e-4a58-9a3b-0d9b2c1f7e10".to_owned()),
+        }),
+        labels: Some(Labels {
+            pairs: [("app", "browser"), ("app.kubernetes.io/part-of", "shop")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .to_vec(),
+            left_out: 1,
+        }),
+    })));
     scene.flow.sender = Some(identity(&sender));
     scene.flow.translated = Some(address("10.96.3.7:8443"));
     scene.flow.facts.received = true;
@@ -173,6 +194,38 @@ pub(crate) fn everything() -> Scene {
     scene
 }
 
+/// The browser in a container of Docker's.
+pub(crate) fn in_docker() -> Scene {
+    let mut scene = in_undescribed_container();
+    let labels = [("com.docker.compose.project", "shop"), ("tier", "front")];
+    scene.container = Some(ContainerFacts::new(Ok(Description {
+        by: DescribedBy::Docker,
+        runtime: Some("docker"),
+        name: Some("shop-browser-1".to_owned()),
+        image: Some("shop/browser:140".to_owned()),
+        pod: None,
+        labels: Some(Labels {
+            pairs: labels.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
+            left_out: 0,
+        }),
+    })));
+    scene
+}
+
+/// The browser in a container of which only the cgroup tells.
+pub(crate) fn in_undescribed_container() -> Scene {
+    let mut scene = chromium();
+    if let Some(actor) = &mut scene.actor {
+        actor.container = Some(Container {
+            id: "60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752".to_owned(),
+            runtime: None,
+            pod_uid: None,
+        });
+    }
+    scene.container = Some(ContainerFacts::new(Err(ContainerGap::NotFound)));
+    scene
+}
+
 /// A process about which nothing is known but what it did: an untracked UDP flow over IPv6.
 pub(crate) fn unknown() -> Scene {
     let mut scene = chromium();
@@ -185,6 +238,7 @@ pub(crate) fn unknown() -> Scene {
     scene.actor = None;
     scene.connector = None;
     scene.file = None;
+    scene.container = None;
     scene.owner = Owner { registered_country: CountryCode::new("CN"), ..Owner::default() };
     scene.names = FlowNames::default();
     scene.matches.truncate(1);

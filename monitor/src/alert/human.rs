@@ -88,6 +88,9 @@ impl HumanFormat {
                 self.quiet(&format!("{}{}", INDENT, list_line(first, &entries)), lines);
             }
         }
+        if let Some(container) = sentence::container(record) {
+            self.quiet(&format!("{INDENT}{container}"), lines);
+        }
         if let Some(names) = sentence::names(record) {
             self.quiet(&format!("{INDENT}names: {names}"), lines);
         }

@@ -6,7 +6,10 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Timestamp;
-use crate::{event::Flow, executables::FileFacts, names::FlowNames, ownership::Owner, policy::Match, process::Process};
+use crate::{
+    containers::ContainerFacts, event::Flow, executables::FileFacts, names::FlowNames, ownership::Owner, policy::Match,
+    process::Process,
+};
 
 /// A flow with all that is known about it.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +22,8 @@ pub struct Subject<'a> {
     pub connector: Option<&'a Process>,
     /// What is known of the actor's executable; `None` where nobody asked, which is so for flows without matches.
     pub file: Option<&'a FileFacts>,
+    /// What is known of the container that the actor is in; `None` where it is in none, or nobody asked.
+    pub container: Option<&'a ContainerFacts>,
     /// Who owns the remote address.
     pub owner: &'a Owner,
     /// Date of the ownership data.

@@ -9,7 +9,7 @@ use super::record::{ECS_VERSION, Record};
 
 /// Version of the record's schema. The first number changes when a field goes away or changes its meaning or type, the
 /// second when fields or values are added: a reader that ignores what it does not know stays right within a first number.
-pub const SCHEMA_VERSION: &str = "1.0";
+pub const SCHEMA_VERSION: &str = "1.1";
 
 /// `$id` of the schema, without its version.
 const SCHEMA_ID: &str = "https://egresswatch.github.io/event-schema";

@@ -14,6 +14,9 @@ use super::{
 /// Who acted, where no hook could tell.
 const UNKNOWN_PROCESS: &str = "an unknown process";
 
+/// Characters of a container's id that a line for people shows, as the runtimes' own tools do.
+const SHORT_ID: usize = 12;
+
 /// Names that a line for people shows; records hold them all.
 const NAMES: usize = 4;
 
@@ -40,7 +43,38 @@ pub(super) fn actor(record: &Record) -> String {
     let user = record.user.as_ref().map(|user| &user.real).map_or_else(String::new, |user| {
         format!(", user {}", user.name.as_deref().map_or_else(|| user.id.clone(), printable))
     });
-    format!("{} (pid {}{user})", printable(&process.name), process.pid)
+    format!("{} (pid {}{user}{})", printable(&process.name), process.pid, place(record))
+}
+
+/// `, pod shop/web-0`, `, container web`: where the process is, as far as that has a name.
+fn place(record: &Record) -> String {
+    if let Some(pod) = &record.orchestrator
+        && let Some(name) = &pod.resource.name
+    {
+        let namespace = pod.namespace.as_deref().map_or_else(String::new, |name| printable(name) + "/");
+        return format!(", pod {namespace}{}", printable(name));
+    }
+    let name = record.container.as_ref().and_then(|container| container.name.as_deref());
+    name.map_or_else(String::new, |name| format!(", container {}", printable(name)))
+}
+
+/// `container web of image nginx:1.27, by cri-o, id 9f86d081884c`: which container, for a line of its own. `None` where
+/// nothing but its id is known.
+pub(super) fn container(record: &Record) -> Option<String> {
+    let container = record.container.as_ref()?;
+    let image = record.egresswatch.container.as_ref().and_then(|fields| fields.image.as_deref());
+    if container.name.is_none() && image.is_none() {
+        return None;
+    }
+    let name = container
+        .name
+        .as_deref()
+        .map_or_else(|| "container".to_owned(), |name| format!("container {}", printable(name)));
+    let image = image.map_or_else(String::new, |image| format!(" of image {}", printable(image)));
+    let runtime =
+        container.runtime.as_deref().map_or_else(String::new, |runtime| format!(", by {}", printable(runtime)));
+    let id: String = printable(&container.id).chars().take(SHORT_ID).collect();
+    Some(format!("{name}{image}{runtime}, id {id}"))
 }
 
 /// `/usr/lib/chromium/chromium of chromium 140.0.1, SHA-256 9f86…`, with what is not known said so.

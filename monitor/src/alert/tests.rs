@@ -44,6 +44,9 @@ pub(crate) fn all_records() -> Vec<Record> {
         records.push(builder.flow(CLOCK, &scene.subject(), FlowMoment::Ended));
         records.push(builder.flow(CLOCK, &scene.subject(), FlowMoment::Progress));
     }
+    for scene in [example::in_docker(), example::in_undescribed_container()] {
+        records.push(builder.flow(CLOCK, &scene.subject(), FlowMoment::Ended));
+    }
     records.push(builder.executable(CLOCK, &chromium.subject(), "first".to_owned()));
     records.push(builder.loss(example::now(0), example::loss()));
     records.push(builder.degradation(example::now(0), example::degradation()));
@@ -260,6 +263,11 @@ fn check_fields(
         return;
     }
     match value {
+        // A map: its keys are no fields, and a dot in one would make an object of it.
+        Value::Object(pairs) if ecs.get(path).is_some_and(|(kind, _)| *kind == "object") => {
+            assert!(pairs.iter().all(|(name, value)| !name.contains('.') && value.is_string()), "{path}: {value}");
+            seen.insert(path.to_owned());
+        }
         Value::Object(fields) => {
             for (name, value) in fields {
                 let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
@@ -400,7 +408,9 @@ fn follow(root: &Value, schema: &Value, value: &Value, path: &str) -> Result<(),
     }
     if let Some(fields) = value.as_object() {
         for (name, value) in fields {
-            match schema.get("properties").and_then(|properties| properties.get(name)) {
+            let property = schema.get("properties").and_then(|properties| properties.get(name));
+            // A map has a schema for every value.
+            match property.or(schema.get("additionalProperties").filter(|values| values.is_object())) {
                 Some(property) => follow(root, property, value, &format!("{path}/{name}"))?,
                 None => return fails(&format!("{name} is not in the schema")),
             }

@@ -17,7 +17,7 @@ pub use invalid::{Invalid, Problem};
 pub use reference::{default_toml, json_schema, reference_markdown};
 
 use crate::{
-    control, data, executables, host, kernel, limits, metrics, names, pipeline,
+    containers, control, data, executables, host, kernel, limits, metrics, names, pipeline,
     policy::{
         self, List, ListError, Lists, Switches,
         feeds::{self, Feed},
@@ -43,6 +43,8 @@ pub struct Config {
     pub process: process::Config,
     /// What is read of the executables of processes that reach listed owners.
     pub executables: executables::Config,
+    /// What is read of containers: their names, images, pods and labels.
+    pub containers: containers::Config,
     /// How much is remembered of names. `kernel.capture_names` switches them off.
     pub names: names::Config,
     /// Which lists alert, and how often.

@@ -224,7 +224,7 @@ pub const ROWS: &[Row] = &[
     Row::new(
         Places,
         "runc",
-        "a container of runc: its id, and hash and package of its own files",
+        "a container of runc: its id, name, image and pod, and hash and package of its own files",
         &["a_container_has_its_own_files_and_packages"],
     ),
     Row::new(

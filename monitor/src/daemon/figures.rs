@@ -122,6 +122,7 @@ impl Watch {
                 not_recorded: processes.not_recorded,
                 unknown_executables: processes.unknown_executables,
             },
+            containers: pipeline.container_figures(),
             ownership_date: self.stages.ownership_date.to_string(),
             lists: self.figures.lists.clone(),
             own_lists: self.figures.feeds.clone(),

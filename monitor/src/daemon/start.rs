@@ -12,6 +12,7 @@ use super::{
 use crate::{
     alert::RecordBuilder,
     config::Config,
+    containers::Containers,
     executables::Executables,
     host,
     kernel::{Kernel, system::System},
@@ -28,8 +29,8 @@ use crate::{
 pub(super) struct Stages {
     pub(super) kernel: Kernel,
     pub(super) pipeline: Pipeline,
-    /// Tells of executables that have been read.
-    pub(super) executables_read: Arc<Notify>,
+    /// Tells of executables and containers that have been read.
+    pub(super) facts_read: Arc<Notify>,
     pub(super) records: Arc<RecordBuilder>,
     pub(super) ownership_date: jiff::civil::Date,
     /// Why imported ownership data are not in force.
@@ -43,17 +44,24 @@ pub(super) struct Stages {
     pub(super) flow_capacity: usize,
     /// Keeps the contacts that rules learn.
     pub(super) baseline: Option<baseline::Keeper>,
-    // After the pipeline: it is waited for, and ends when the pipeline has gone.
-    _reader: Reader,
+    // After the pipeline: they are waited for, and end when the pipeline has gone.
+    _readers: [Reader; 2],
 }
 
-/// The thread that reads executables. Dropping it waits for its end.
+/// A thread that reads what files say. Dropping it waits for its end.
 struct Reader(Option<thread::JoinHandle<()>>);
+
+impl Reader {
+    fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<Self, Error> {
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(run).map_err(Error::Runtime)?;
+        Ok(Self(Some(thread)))
+    }
+}
 
 impl Drop for Reader {
     fn drop(&mut self) {
         if self.0.take().is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the thread that reads executables panicked");
+            tracing::error!("a thread that reads executables or containers panicked");
         }
     }
 }
@@ -88,11 +96,14 @@ pub(super) fn stages(
     flows.write |= options.writes_flows;
     let roots = process::Roots { cgroup: Some(kernel.cgroup.clone()), ..process::Roots::default() };
     let (executables, reader) = Executables::new(&config.executables, roots.proc.clone());
-    let executables_read = Arc::new(Notify::new());
-    let reader = {
-        let executables_read = Arc::clone(&executables_read);
-        let run = move || reader.run(|| executables_read.notify_one());
-        thread::Builder::new().name("executables".to_owned()).spawn(run).map_err(Error::Runtime)?
+    let (containers, container_reader) = Containers::new(&config.containers, roots.proc.clone());
+    let facts_read = Arc::new(Notify::new());
+    let readers = {
+        let [of_files, of_containers] = [Arc::clone(&facts_read), Arc::clone(&facts_read)];
+        [
+            Reader::spawn("executables", move || reader.run(|| of_files.notify_one()))?,
+            Reader::spawn("containers", move || container_reader.run(|| of_containers.notify_one()))?,
+        ]
     };
     let (baseline, baseline_keeper) = if rules.needs_baseline() {
         let (baseline, keeper) = baseline::open(&config.policy, &host::wall_clock())?;
@@ -112,13 +123,14 @@ pub(super) fn stages(
     .with_rules(rules, baseline, TimeZone::system())
     .with_flow_bounds(flow_bounds)
     .with_names(Names::new(&config.names))
-    .with_executables(executables, config.executables.wait);
+    .with_executables(executables, config.executables.wait)
+    .with_containers(containers);
     Ok(Stages {
         kernel,
         pipeline,
-        executables_read,
+        facts_read,
         baseline: baseline_keeper,
-        _reader: Reader(Some(reader)),
+        _readers: readers,
         records,
         ownership_date,
         ownership_trouble,

@@ -234,7 +234,7 @@ impl Watch {
         }
         self.begin().await;
         memory::give_back();
-        let executables_read = Arc::clone(&self.stages.executables_read);
+        let facts_read = Arc::clone(&self.stages.facts_read);
         loop {
             let held_until = self.held_until();
             tokio::select! {
@@ -249,7 +249,7 @@ impl Watch {
                     guard?.clear_ready();
                     self.read(Ring::Flagged);
                 }
-                () = executables_read.notified() => self.tell_held(),
+                () = facts_read.notified() => self.tell_held(),
                 () = sleep_until(held_until.unwrap_or_else(Instant::now)), if held_until.is_some() => self.tell_held(),
                 // What explains flows waits for them, unless its ring fills up meanwhile.
                 guard = captures.readable() => {
@@ -548,12 +548,26 @@ impl Watch {
             }
         }
         self.keep_contacts();
+        self.tell_of_containers();
         self.count_losses();
         if let Some(logger) = &mut self.stages.kernel.logger {
             logger.flush();
         }
         self.outputs.tell_notices().await;
         self.deliver().await;
+    }
+
+    /// Says once that descriptions of containers cannot be used; the metrics say how many.
+    fn tell_of_containers(&mut self) {
+        let unusable = self.stages.pipeline.container_figures().unusable();
+        if unusable > 0 && !self.troubles.contains_key("containers_unusable") {
+            self.trouble(
+                "containers_unusable",
+                "what some containers are is not known: their runtime's files cannot be read, or are not what it writes"
+                    .to_owned(),
+                "look for the first of these files in the monitor's log, and see [containers] in the configuration",
+            );
+        }
     }
 
     /// Hands the contacts that rules learnt to who keeps them.
@@ -569,7 +583,7 @@ impl Watch {
         Some(Instant::now() + Duration::from_nanos(due_at.since_ns(host::boot_time())))
     }
 
-    /// Tells the alerts that waited for their executables, or waited long enough.
+    /// Tells the alerts that waited for their executables and containers, or waited long enough.
     fn tell_held(&mut self) {
         self.stages.pipeline.tell_held(host::boot_time(), &mut self.ready);
     }

@@ -18,9 +18,10 @@ use std::{
 use nix::sys::statfs::{BTRFS_SUPER_MAGIC, FsType, OVERLAYFS_SUPER_MAGIC, fstatfs};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags, openat, statx};
 
-use super::{Gap, inside};
+use super::Gap;
 use crate::{
     event::FileId,
+    inside,
     process::{self, Executable, Process},
 };
 

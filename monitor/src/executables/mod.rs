@@ -6,7 +6,6 @@
 //! leads elsewhere in another mount namespace. See [`find`] for what counts as proof.
 
 mod find;
-mod inside;
 mod package;
 mod reader;
 #[cfg(test)]

@@ -15,8 +15,9 @@ use sha2::Digest as _;
 use super::{
     Config, FileFacts, Gap, Job, Sha256,
     find::{Found, stamp},
-    inside, package,
+    package,
 };
+use crate::inside;
 
 /// Bytes read at once.
 const CHUNK_BYTES: usize = 128 << 10;

@@ -170,6 +170,9 @@ impl Metrics {
         self.counter("processes_not_recorded", "Running processes beyond the limit", processes.not_recorded);
         let unknown = processes.unknown_executables;
         self.counter("executables_unknown", "Descriptions of processes without an executable", unknown);
+        let containers = snapshot.containers.by_outcome();
+        let by_outcome = containers.into_iter().map(|(outcome, count)| (vec![("outcome", outcome.to_owned())], count));
+        self.counters("containers_read", "Containers whose description was looked for, by what came of it", by_outcome);
     }
 
     /// What outputs with a spool keep on the disk.

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::{
     alert::{Timestamp, input::LossStage},
+    containers,
     policy::feeds,
     sink::spool::QueueFigures,
 };
@@ -45,6 +46,8 @@ pub struct Snapshot {
     pub tables: Vec<TableState>,
     /// The process table.
     pub processes: ProcessFigures,
+    /// What was found of containers.
+    pub containers: containers::Figures,
     /// Date of the ownership data.
     pub ownership_date: String,
     /// Lists whose matches alert.
@@ -229,6 +232,7 @@ impl Snapshot {
             rings: vec![RingState { ring: "flow", unread_bytes: 12_288, size_bytes: 8 << 20 }],
             tables: vec![TableState { table: "flagged_ipv4_prefixes", entries: 12_345, capacity: 65_536 }],
             processes: ProcessFigures { running: 210, ended: 40, ..ProcessFigures::default() },
+            containers: containers::Figures { described: 12, not_found: 1, ..containers::Figures::default() },
             ownership_date: "2026-06-17".to_owned(),
             lists: vec![ListState {
                 id: "us-fcc-covered".to_owned(),

@@ -1,4 +1,4 @@
-//! Alerts that wait, for a moment, for what is read of an executable.
+//! Alerts that wait, for a moment, for what is read of an executable and of a container.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -73,7 +73,7 @@ impl Held {
 
     /// Notes that an alert went out; what was still pending in it is owed.
     pub(super) fn told(&mut self, id: &str, decision: Due) {
-        if is_settled(&decision) {
+        if is_read(&decision) {
             return;
         }
         if self.owed.len() == OWED {
@@ -84,7 +84,7 @@ impl Held {
 
     /// An alert that went out before its executable was read, which now has been, with the alert's id.
     pub(super) fn pop_owed(&mut self) -> Option<(String, Due)> {
-        let index = self.owed.iter().position(|(_, decision)| is_settled(decision))?;
+        let index = self.owed.iter().position(|(_, decision)| is_read(decision))?;
         self.owed.remove(index)
     }
 
@@ -96,5 +96,11 @@ impl Held {
 
 /// Whether there is nothing to wait for.
 fn is_settled(decision: &Due) -> bool {
+    let details = &decision.context().details;
+    is_read(decision) && details.container.as_ref().is_none_or(|container| container.is_settled())
+}
+
+/// Whether the executable is read.
+fn is_read(decision: &Due) -> bool {
     decision.context().details.file.as_ref().is_none_or(|file| file.is_settled())
 }

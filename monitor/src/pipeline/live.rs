@@ -6,6 +6,7 @@ use std::{
 };
 
 use crate::{
+    containers::ContainerFacts,
     event::{BootTime, Flow, FlowKey, Identity, ProcessKey},
     executables::FileFacts,
     limits::FlowBounds,
@@ -20,6 +21,8 @@ use crate::{
 pub(super) struct Details {
     pub(super) actor: Option<Arc<Process>>,
     pub(super) connector: Option<Arc<Process>>,
+    /// The container that the actor is in.
+    pub(super) container: Option<Arc<ContainerFacts>>,
     /// The actor's executable; only of a flow with matches.
     pub(super) file: Option<Arc<FileFacts>>,
     pub(super) owner: Owner,
@@ -46,13 +49,16 @@ pub(super) struct LiveFlow {
 impl Details {
     /// Whether another flow's description says the same and may stand for it.
     fn is_same(&self, other: &Self) -> bool {
-        let same = |one: &Option<Arc<Process>>, two: &Option<Arc<Process>>| match (one, two) {
-            (Some(one), Some(two)) => Arc::ptr_eq(one, two),
-            (None, None) => true,
-            _ => false,
-        };
-        same(&self.actor, &other.actor)
-            && same(&self.connector, &other.connector)
+        fn same<T>(one: Option<&Arc<T>>, two: Option<&Arc<T>>) -> bool {
+            match (one, two) {
+                (Some(one), Some(two)) => Arc::ptr_eq(one, two),
+                (None, None) => true,
+                _ => false,
+            }
+        }
+        same(self.actor.as_ref(), other.actor.as_ref())
+            && same(self.connector.as_ref(), other.connector.as_ref())
+            && same(self.container.as_ref(), other.container.as_ref())
             && self.file.is_none()
             && other.file.is_none()
             && self.matches.is_empty()
@@ -263,6 +269,7 @@ mod tests {
             details: Arc::new(Details {
                 actor: None,
                 connector: None,
+                container: None,
                 file: None,
                 owner: Owner::default(),
                 names: FlowNames::default(),

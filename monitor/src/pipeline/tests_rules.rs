@@ -96,3 +96,77 @@ fn another_policy_judges_the_open_flows_anew() {
     replace(&mut bench, SENT, &mut outputs);
     assert_eq!(outputs.len(), 0);
 }
+
+/// A container of the test's user, and what is below the host's root.
+struct OfContainer {
+    bench: Bench,
+    _root: tempfile::TempDir,
+    reader: Option<std::thread::JoinHandle<()>>,
+}
+
+impl OfContainer {
+    fn new(text: &str) -> Self {
+        let id = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+        let root = tempfile::tempdir().unwrap();
+        let user = nix::unistd::geteuid().as_raw();
+        let (store, above) = match user {
+            0 => ("var/lib/containers/storage".to_owned(), "machine.slice".to_owned()),
+            _ => (format!("run/user/{user}/containers"), format!("user.slice/user@{user}.service")),
+        };
+        let folder = root.path().join(store).join("overlay-containers");
+        std::fs::create_dir_all(&folder).unwrap();
+        let metadata = serde_json::json!({ "image-name": "localhost/shop/web:1.25", "name": "web" }).to_string();
+        let list = serde_json::json!([{ "id": id, "metadata": metadata }]);
+        std::fs::write(folder.join("containers.json"), list.to_string()).unwrap();
+        let config = containers::Config {
+            root: Some(root.path().to_owned()),
+            wait: Duration::from_secs(20),
+            ..containers::Config::default()
+        };
+        let (containers, reader) = Containers::new(&config, "/proc".into());
+        let reader = std::thread::spawn(move || reader.run(|| ()));
+        let mut bench = bench(text);
+        bench.pipeline = bench.pipeline.with_containers(containers);
+        let path = format!("/{above}/libpod-{id}.scope").into();
+        let created = crate::event::CgroupCreated { cgroup_id: 1, hierarchy_id: 0, path, at: BootTime(1) };
+        bench.pipeline.handle(Event::CgroupCreated(created), &mut bench.table, &mut bench.records);
+        Self { bench, _root: root, reader: Some(reader) }
+    }
+}
+
+impl Drop for OfContainer {
+    fn drop(&mut self) {
+        // The reader ends with the pipeline.
+        self.bench.pipeline.containers = None;
+        self.reader.take().unwrap().join().unwrap();
+    }
+}
+
+#[test]
+fn the_first_report_of_a_containers_first_flow_is_judged_and_told_with_what_it_is() {
+    let rule = "[[rule]]\nid = \"r\"\ntitle = \"R\"\n\
+                condition = 'process.container.image.startsWith(\"localhost/shop/\") && process.container.name == \"web\"'\n";
+    let mut of = OfContainer::new(rule);
+    of.bench.report(report(UNFLAGGED, ReportReason::Attempt, 2, 0));
+    assert_eq!(actions(&of.bench), [EventAction::RuleMatched]);
+    let record = of.bench.records.first().cloned().unwrap();
+    let container = record.container.as_ref().unwrap();
+    assert_eq!((container.name.as_deref(), container.runtime.as_deref()), (Some("web"), Some("podman")));
+    let image = container.image.as_ref().unwrap();
+    assert_eq!((image.name.as_deref(), image.tag.as_slice()), (Some("localhost/shop/web"), &["1.25".to_owned()][..]));
+    assert!(record.message.contains(", container web)"), "{}", record.message);
+    assert_eq!(of.bench.pipeline.container_figures().described, 1);
+}
+
+#[test]
+fn an_image_that_is_known_to_be_good_is_suppressed() {
+    for (image, expected) in [("localhost/shop/web:1.25", 0), ("localhost/shop/web", 1)] {
+        let mut of = OfContainer::new(&format!("[[suppress]]\nimage = \"{image}\"\n"));
+        of.bench.report(report(FLAGGED, ReportReason::FirstPayload, 2, 517));
+        assert_eq!(actions(&of.bench).len(), expected, "{image}");
+    }
+    // A user's word on a namespace suppresses nothing, and neither does an unknown one.
+    let mut of = OfContainer::new("[[suppress]]\nnamespace = \"kube-system\"\n");
+    of.bench.report(report(FLAGGED, ReportReason::FirstPayload, 2, 517));
+    assert_eq!(actions(&of.bench).len(), 1);
+}

@@ -50,6 +50,11 @@ pub fn start_ticks(proc: &Path, pid: u32) -> Option<u64> {
     Some(proc::ProcFs::new(proc.to_owned()).stat(pid)?.start_ticks)
 }
 
+/// The container that a path in the unified hierarchy names.
+pub(crate) fn container_of(cgroup: &str) -> Option<Container> {
+    container::container(cgroup)
+}
+
 /// How a process was told from others that had its pid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Matching {

@@ -29,7 +29,7 @@ use super::{
 use crate::{alert::record::Dataset, units::Duration};
 
 /// Fields of the journal and where their values come from in the record, by JSON pointer.
-const FIELDS: [(&str, &str); 17] = [
+const FIELDS: [(&str, &str); 21] = [
     ("EGRESSWATCH_ACTION", "/event/action"),
     ("EGRESSWATCH_REASON", "/event/reason"),
     ("EGRESSWATCH_EXECUTABLE", "/process/executable"),
@@ -38,6 +38,10 @@ const FIELDS: [(&str, &str); 17] = [
     ("EGRESSWATCH_PROCESS_ID", "/process/pid"),
     ("EGRESSWATCH_USER", "/user/name"),
     ("EGRESSWATCH_CONTAINER_ID", "/container/id"),
+    ("EGRESSWATCH_CONTAINER_NAME", "/container/name"),
+    ("EGRESSWATCH_CONTAINER_IMAGE", "/egresswatch/container/image"),
+    ("EGRESSWATCH_POD", "/orchestrator/resource/name"),
+    ("EGRESSWATCH_NAMESPACE", "/orchestrator/namespace"),
     ("EGRESSWATCH_SOURCE_IP", "/source/ip"),
     ("EGRESSWATCH_DESTINATION_IP", "/destination/ip"),
     ("EGRESSWATCH_DESTINATION_PORT", "/destination/port"),

@@ -30,7 +30,8 @@ use tempfile::TempDir;
 use crate::{
     Case,
     support::{
-        Launch, Network, Program, Record, Rung, TcpServer, Traffic, View, copy_generator, digest, installed, watch,
+        Launch, Monitor, Network, Program, Record, Rung, Settings, TcpServer, Traffic, View, copy_generator, digest,
+        installed, watch,
     },
 };
 
@@ -306,8 +307,16 @@ fn packaged(rung: Rung) -> Result<()> {
     })
 }
 
+/// Asks for what only the container's description tells.
+const OF_POD: &str = r#"
+[[rule]]
+id = "of-pod"
+title = "A flow of the test's pod"
+condition = 'process.namespace == "shop" && process.pod == "web-0" && process.container.image.endsWith("web:1.25")'
+"#;
+
 /// A shell in a container starts a client that ends at once. Its file is found in the container although the process has
-/// gone, because the shell lives on.
+/// gone, because the shell lives on. What the container is stands in runc's state, which it has from the bundle.
 fn runc_container(rung: Rung) -> Result<()> {
     let id = "5b2e7c0d9a8f4e61b3c5d7e9f1a2b4c6d8e0f2a4b6c8d0e2f4a6b8c0d2e4f6a8";
     let network = Network::new()?;
@@ -327,25 +336,38 @@ fn runc_container(rung: Rung) -> Result<()> {
     let client = format!("/bin/wget -q -O - http://{}/ && echo done && exec /bin/cat", listed(&server)?);
     fs::write(folder.path().join("config.json"), bundle(id, &client).to_string())?;
     let digest = digest(&busybox)?;
-    watch(rung, |view| {
-        let mut command = Command::new("runc");
-        command.arg("--root").arg(folder.path().join("state")).arg("run").arg("--bundle").arg(folder.path()).arg(id);
-        let running = Launch::inside(&network).start_command(command)?;
-        let record = identified(&view, "the container's client", |record| record.text("/container/id") == Some(id));
-        // Its standard input ends, and with it the container.
-        let finished = running.finish();
-        finished?;
-        let record = record?;
-        ensure!(record.executable() == Some("/bin/busybox"), "another path: {}", record.pretty());
-        ensure!(record.texts("/process/args").first() == Some(&"/bin/wget"), "another client: {}", record.pretty());
-        ensure!(hash(&record) == Some(&digest), "not {digest}: {}", record.pretty());
-        for (field, value) in
-            [("/package/name", "busybox"), ("/package/version", "1.37.0-r12"), ("/package/type", "apk")]
-        {
+    let rules = folder.path().join("rules.toml");
+    fs::write(&rules, OF_POD)?;
+    let settings = format!("[containers]\nwait = \"20s\"\n[policy]\nrules = [{:?}]", rules.display().to_string());
+    let monitor = Monitor::start(rung, Settings { rest: &settings, ..Settings::default() })?;
+    let view = monitor.view();
+    let mut command = Command::new("runc");
+    command.arg("run").arg("--bundle").arg(folder.path()).arg(id);
+    let running = Launch::inside(&network).start_command(command)?;
+    let record = identified(&view, "the container's client", |record| record.text("/container/id") == Some(id));
+    // Its standard input ends, and with it the container.
+    let finished = running.finish();
+    finished?;
+    let record = record?;
+    ensure!(record.executable() == Some("/bin/busybox"), "another path: {}", record.pretty());
+    ensure!(record.texts("/process/args").first() == Some(&"/bin/wget"), "another client: {}", record.pretty());
+    ensure!(hash(&record) == Some(&digest), "not {digest}: {}", record.pretty());
+    for (field, value) in [("/package/name", "busybox"), ("/package/version", "1.37.0-r12"), ("/package/type", "apk")] {
+        ensure!(record.text(field) == Some(value), "{field} is not {value}: {}", record.pretty());
+    }
+    let told = view.one("what the rule on the pod tells", |record| record.text("/rule/id") == Some("of-pod"))?;
+    for record in [&record, &told] {
+        for (field, value) in [
+            ("/container/name", "web"),
+            ("/container/image/name", "registry.example/shop/web"),
+            ("/egresswatch/container/described_by", "runc"),
+            ("/orchestrator/namespace", "shop"),
+            ("/orchestrator/resource/name", "web-0"),
+        ] {
             ensure!(record.text(field) == Some(value), "{field} is not {value}: {}", record.pretty());
         }
-        Ok(())
-    })
+    }
+    monitor.stop().map(drop)
 }
 
 /// An OCI bundle's configuration: namespaces of its own, but the network of its caller.
@@ -363,6 +385,12 @@ fn bundle(id: &str, script: &str) -> serde_json::Value {
         },
         "root": { "path": "rootfs", "readonly": false },
         "mounts": [{ "destination": "/proc", "type": "proc", "source": "proc" }],
+        "annotations": {
+            "io.kubernetes.cri.container-name": "web",
+            "io.kubernetes.cri.image-name": "registry.example/shop/web:1.25",
+            "io.kubernetes.cri.sandbox-name": "web-0",
+            "io.kubernetes.cri.sandbox-namespace": "shop",
+        },
         "linux": { "cgroupsPath": format!("/egresswatch-test/{id}"), "namespaces": namespaces },
     })
 }

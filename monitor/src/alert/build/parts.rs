@@ -7,12 +7,11 @@ use crate::{
         WallClock, community_id, input,
         input::Subject,
         record::{
-            Account, AutonomousSystem, Boot, Connector, Container, Direction, DirectionFields, Endpoint,
-            ExecutableQuality, FlowCaveat, FlowFact, FlowFields, FlowReport, Geo, Hash, Host, KeyFields, KeyKind,
-            LinkFields, ListMatch, NameFields, Nat, Network, NetworkType, OperatingSystem, Orchestrator,
-            OrchestratorResource, Organization, Outcome, OwnerFields, Package, Process, ProcessFields, ProxiedFields,
-            Record, Related, Relative, Rule, RuleCategory, RuleMatch, Thread, Threat, ThreatIds, ThresholdFields, Tls,
-            TlsClient, Url, User,
+            Account, AutonomousSystem, Boot, Connector, Direction, DirectionFields, Endpoint, ExecutableQuality,
+            FlowCaveat, FlowFact, FlowFields, FlowReport, Geo, Hash, Host, KeyFields, KeyKind, LinkFields, ListMatch,
+            NameFields, Nat, Network, NetworkType, OperatingSystem, Organization, Outcome, OwnerFields, Package,
+            Process, ProcessFields, ProxiedFields, Record, Related, Relative, Rule, RuleCategory, RuleMatch, Thread,
+            Threat, ThreatIds, ThresholdFields, Tls, TlsClient, Url, User,
         },
         text,
         time::Timestamp,
@@ -65,6 +64,7 @@ pub(super) fn describe_flow(record: &mut Record, clock: WallClock, subject: &Sub
 pub(super) fn describe_executable(record: &mut Record, subject: &Subject<'_>) {
     let Some(actor) = subject.actor else { return };
     describe_process(record, actor);
+    super::container::describe(record, subject);
     let Some(file) = subject.file else { return };
     let (hash, package) = (file.hash(), file.package());
     if let Some(process) = &mut record.process {
@@ -348,13 +348,6 @@ fn describe_process(record: &mut Record, actor: &process::Process) {
     });
     record.user = Some(User { real, effective });
     record.group = Some(group);
-    if let Some(container) = &actor.container {
-        record.container = Some(Container { id: container.id.clone(), runtime: container.runtime.clone() });
-        record.orchestrator = container
-            .pod_uid
-            .clone()
-            .map(|id| Orchestrator { kind: "kubernetes", resource: OrchestratorResource { kind: "pod", id } });
-    }
 }
 
 fn connector_fields(connector: &process::Process) -> Connector {

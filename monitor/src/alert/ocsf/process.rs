@@ -70,9 +70,23 @@ pub(super) fn container(record: &Record) -> Option<Value> {
     let container = record.container.as_ref()?;
     let mut object = Object::default();
     object.set("uid", container.id.as_str());
+    object.set_some("name", container.name.clone());
     object.set_some("runtime", container.runtime.clone());
+    if let Some(image) = &container.image {
+        let mut fields = Object::default();
+        let digest = image.hash.as_ref().and_then(|hash| hash.all.first());
+        // An image must have a unique id there: its digest, else its name.
+        let whole = record.egresswatch.container.as_ref().and_then(|fields| fields.image.as_ref());
+        fields.set_some("uid", digest.or(whole).cloned());
+        fields.set_some("name", image.name.clone());
+        fields.set_some("tag", image.tag.first().cloned());
+        object.set("image", fields);
+    }
+    let labels = record.egresswatch.container.iter().flat_map(|fields| &fields.labels);
+    object.set_filled("labels", labels.cloned().map(Value::from).collect());
+    object.set_some("tag", container.image.as_ref().and_then(|image| image.tag.first().cloned()));
     object.set_some("orchestrator", record.orchestrator.as_ref().map(|orchestrator| orchestrator.kind));
-    object.set_some("pod_uuid", record.orchestrator.as_ref().map(|orchestrator| orchestrator.resource.id.clone()));
+    object.set_some("pod_uuid", record.orchestrator.as_ref().and_then(|orchestrator| orchestrator.resource.id.clone()));
     Some(object.into())
 }
 

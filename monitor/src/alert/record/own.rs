@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::{FlowFields, NameCaveat, NameFields, ProxiedFields, Relative, Timestamp};
 use crate::{
     alert::input::{LossStage, Phase},
+    containers::{ContainerGap, DescribedBy},
     executables::Gap,
     policy::{self, Relation, Severity},
     process,
@@ -57,6 +58,9 @@ pub struct Own {
     /// What ECS cannot say about the process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub process: Option<ProcessFields>,
+    /// What ECS cannot say about the container; absent for a process in none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<ContainerFields>,
     /// The process that connected, where another one sends (`process`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connector: Option<Connector>,
@@ -72,6 +76,27 @@ pub struct Own {
     /// Status: the monitor's own state.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<StatusFields>,
+}
+
+/// What ECS cannot say about the container. It is as its runtime wrote it when the container was first seen: no network and
+/// no runtime was asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct ContainerFields {
+    /// Which file described it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub described_by: Option<DescribedBy>,
+    /// Why nothing is known of it but its id, and what its cgroup's path tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gap: Option<ContainerGap>,
+    /// Image, whole, as the runtime names it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Labels as `name=value`: in Kubernetes the pod's, elsewhere the container's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
+    /// Labels that are not kept: of a container at most 64, and 4,096 bytes in all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels_left_out: Option<u64>,
 }
 
 /// Values of `egresswatch.level`. Each is a fact of its own and none says what the bytes were.

@@ -1,5 +1,7 @@
 //! ECS `process.*`, `package.*`, `user.*`, `group.*`, `container.*` and `orchestrator.*`.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -123,9 +125,41 @@ pub struct Account {
 pub struct Container {
     /// Full id.
     pub id: String,
+    /// Name; in Kubernetes that of the container in its pod. `egresswatch.container` says where this and what follows was
+    /// read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// What made it: `docker`, `containerd`, `cri-o`, `podman`, …
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runtime: Option<String>,
+    /// Its image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<ContainerImage>,
+    /// Labels of a container outside Kubernetes, with `_` for the dots in names, so that no name is a part of another one;
+    /// `egresswatch.container.labels` has them as they are.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// ECS `container.image.*`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct ContainerImage {
+    /// Name with its registry, without tag and digest; absent where the runtime names the image by its digest alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The tag in the name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tag: Vec<String>,
+    /// Digests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hash: Option<ImageHash>,
+}
+
+/// ECS `container.image.hash.*`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct ImageHash {
+    /// The digest in the name, such as `sha256:…`.
+    pub all: Vec<String>,
 }
 
 /// ECS `orchestrator.*`.
@@ -134,6 +168,9 @@ pub struct Orchestrator {
     /// Always `kubernetes`.
     #[serde(rename = "type")]
     pub kind: &'static str,
+    /// Namespace of the pod.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
     /// The pod.
     pub resource: OrchestratorResource,
 }
@@ -145,5 +182,13 @@ pub struct OrchestratorResource {
     #[serde(rename = "type")]
     pub kind: &'static str,
     /// The pod's uid.
-    pub id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// The pod's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The pod's labels, as `name:value`; `egresswatch.container.labels` has them too. Known with CRI-O and cri-dockerd:
+    /// containerd does not write them where they can be read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub label: Vec<String>,
 }

@@ -4,7 +4,7 @@
 use std::{os::fd::BorrowedFd, path::Path};
 
 use super::{DATABASE_BYTES, Gap, Package, text};
-use crate::executables::inside::{self, lines, relative};
+use crate::inside::{self, lines, relative};
 
 pub(super) fn find(root: BorrowedFd<'_>, path: &Path) -> Result<Package, Gap> {
     // The newer place first.

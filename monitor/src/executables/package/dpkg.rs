@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{DATABASE_BYTES, Gap, PACKAGES, Package, text};
-use crate::executables::inside::{self, Directory, lines};
+use crate::inside::{self, Directory, lines};
 
 pub(super) fn find(root: BorrowedFd<'_>, path: &Path) -> Result<Package, Gap> {
     let directory = Directory::open(root, Path::new("/var/lib/dpkg/info"), PACKAGES).ok_or(Gap::NoDatabase)?;

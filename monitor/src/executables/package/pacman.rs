@@ -4,7 +4,7 @@
 use std::{os::fd::BorrowedFd, path::Path};
 
 use super::{DATABASE_BYTES, Gap, PACKAGES, Package, text};
-use crate::executables::inside::{Directory, lines, relative};
+use crate::inside::{Directory, lines, relative};
 
 pub(super) fn find(root: BorrowedFd<'_>, path: &Path) -> Result<Package, Gap> {
     let directory = Directory::open(root, Path::new("/var/lib/pacman/local"), PACKAGES).ok_or(Gap::NoDatabase)?;

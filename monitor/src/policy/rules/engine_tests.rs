@@ -265,3 +265,27 @@ fn what_was_counted_survives_another_policy() {
         assert_eq!(told(&mut replay, &flow(2, 1, 1, 600)).len(), expected, "{bytes}");
     }
 }
+
+/// A record tells rules as much of a container as the live flow did.
+#[test]
+fn a_recorded_container_is_asked_as_a_live_one() {
+    let mut record = flow(1, 0, 0, 1);
+    record["container"] = json!({ "id": "9f86", "name": "web", "runtime": "cri-o", "image": { "name": "shop/web" } });
+    record["orchestrator"] = json!({
+        "type": "kubernetes",
+        "namespace": "shop",
+        "resource": { "type": "pod", "id": "2f5c", "name": "web-0", "label": ["app:web"] },
+    });
+    record["egresswatch"]["container"] = json!({ "image": "shop/web:1.25", "labels": ["app=web", "note=a=b"] });
+    for (condition, expected) in [
+        ("process.container.image == 'shop/web:1.25' && process.container.name == 'web'", 1),
+        ("process.pod == 'web-0' && process.pod_uid == '2f5c' && process.namespace == 'shop'", 1),
+        ("process.labels['app'] == 'web' && process.labels['note'] == 'a=b'", 1),
+        ("process.labels['app'] != 'web' || process.namespace != 'shop'", 0),
+    ] {
+        let text = format!("[[rule]]\nid = \"r\"\ntitle = \"R\"\ncondition = \"{condition}\"\n");
+        let rules = Rules::compile([("r.toml", text.as_str())], &[], &[]).unwrap_or_else(|errors| panic!("{errors}"));
+        let mut replay = Replay::new(rules, TimeZone::UTC);
+        assert_eq!(told(&mut replay, &record).len(), expected, "{condition}");
+    }
+}

@@ -9,6 +9,7 @@ use super::{
     fields::{Field, WEEKDAYS},
 };
 use crate::{
+    containers::{ContainerFacts, Description},
     event::{BootTime, Flow, FlowKey},
     executables::FileFacts,
     names::{FlowNames, Host, Proxied},
@@ -26,6 +27,8 @@ pub struct Sighting<'a> {
     pub actor: Option<&'a Process>,
     /// What is known of the process's executable.
     pub file: Option<&'a FileFacts>,
+    /// What is known of the container that the process is in.
+    pub container: Option<&'a ContainerFacts>,
     /// Who owns the remote address; behind a proxy who owns the address that the proxy was asked for.
     pub owner: &'a Owner,
     /// What the remote side was called.
@@ -51,7 +54,13 @@ pub(super) struct Facts<'a> {
     pub(super) unit: Option<Cow<'a, str>>,
     pub(super) container_id: Option<Cow<'a, str>>,
     pub(super) container_runtime: Option<Cow<'a, str>>,
+    pub(super) container_name: Option<Cow<'a, str>>,
+    pub(super) container_image: Option<Cow<'a, str>>,
     pub(super) pod: Option<Cow<'a, str>>,
+    pub(super) pod_uid: Option<Cow<'a, str>>,
+    pub(super) namespace: Option<Cow<'a, str>>,
+    /// Names and values.
+    pub(super) labels: Vec<(Cow<'a, str>, Cow<'a, str>)>,
     pub(super) place: Option<Place>,
     pub(super) port: Option<u16>,
     pub(super) asn: Option<u32>,
@@ -91,7 +100,7 @@ impl Moment {
 impl<'a> Facts<'a> {
     /// Of a flow as the pipeline knows it.
     pub(super) fn of(sighting: &Sighting<'a>, zone: &TimeZone) -> Self {
-        let Sighting { flow, actor, file, owner, names, matches, wall } = *sighting;
+        let Sighting { flow, actor, file, container, owner, names, matches, wall } = *sighting;
         let proxied = names.proxied.as_ref();
         let remote = flow.key.destination();
         let address = match proxied.map(|proxied| &proxied.host) {
@@ -133,6 +142,9 @@ impl<'a> Facts<'a> {
         if let Some(actor) = actor {
             facts.describe(actor);
         }
+        if let Some(description) = container.and_then(|container| container.description().ok()) {
+            facts.describe_container(description);
+        }
         facts
     }
 
@@ -156,8 +168,23 @@ impl<'a> Facts<'a> {
         if let Some(container) = &actor.container {
             self.container_id = Some(Cow::Borrowed(&container.id));
             self.container_runtime = container.runtime.as_deref().map(Cow::Borrowed);
-            self.pod = container.pod_uid.as_deref().map(Cow::Borrowed);
+            self.pod_uid = container.pod_uid.as_deref().map(Cow::Borrowed);
         }
+    }
+
+    fn describe_container(&mut self, description: &'a Description) {
+        fn known(text: Option<&String>) -> Option<Cow<'_, str>> {
+            text.map(|text| Cow::Borrowed(text.as_str()))
+        }
+        let pod = description.pod.as_ref();
+        self.container_name = known(description.name.as_ref());
+        self.container_image = known(description.image.as_ref());
+        self.container_runtime = self.container_runtime.take().or(description.runtime.map(Cow::Borrowed));
+        self.pod = known(pod.and_then(|pod| pod.name.as_ref()));
+        self.namespace = known(pod.and_then(|pod| pod.namespace.as_ref()));
+        self.pod_uid = self.pod_uid.take().or_else(|| known(pod.and_then(|pod| pod.uid.as_ref())));
+        let labels = description.labels.iter().flat_map(|labels| &labels.pairs);
+        self.labels = labels.map(|(name, value)| (Cow::Borrowed(&**name), Cow::Borrowed(&**value))).collect();
     }
 
     /// The value of a field.
@@ -185,7 +212,12 @@ impl<'a> Facts<'a> {
             Field::ContainerId => text(self.container_id.as_deref()),
             Field::ContainerRuntime => text(self.container_runtime.as_deref()),
             Field::Pod => text(self.pod.as_deref()),
-            Field::ContainerName | Field::ContainerImage | Field::Namespace | Field::Labels => Value::Unknown,
+            Field::PodUid => text(self.pod_uid.as_deref()),
+            Field::ContainerName => text(self.container_name.as_deref()),
+            Field::ContainerImage => text(self.container_image.as_deref()),
+            Field::Namespace => text(self.namespace.as_deref()),
+            // Only its elements have values.
+            Field::Labels => Value::Unknown,
             Field::DestinationPort => self.port.map_or(Value::Unknown, |port| Value::Int(port.into())),
             Field::Names => Value::List(List::Names(&self.names)),
             Field::State => Value::Text(Cow::Borrowed(self.level.as_token())),
@@ -202,9 +234,12 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// The value of a label. None is known to this version.
-    pub(super) const fn label(&self, _key: &str) -> Value<'_> {
-        self.missing()
+    /// The value of a label.
+    pub(super) fn label(&self, key: &str) -> Value<'_> {
+        match self.labels.iter().find(|(name, _)| name == key) {
+            Some((_, value)) => text(Some(value)),
+            None => self.missing(),
+        }
     }
 
     /// The address, where one is known.

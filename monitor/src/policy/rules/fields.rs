@@ -100,11 +100,12 @@ fields! {
     Unit "process.unit" Text Values::Any, "systemd unit.";
     ContainerId "process.container.id" Text Values::Any, "Full id of the container.";
     ContainerRuntime "process.container.runtime" Text Values::Any, "What made the container: `docker`, `containerd`, `cri-o`, `podman`, …";
-    ContainerName "process.container.name" Text Values::Any, "Name of the container. Not known to this version: always unknown.";
-    ContainerImage "process.container.image" Text Values::Any, "Image of the container. Not known to this version: always unknown.";
-    Pod "process.pod" Text Values::Any, "Kubernetes pod: its uid.";
-    Namespace "process.namespace" Text Values::Any, "Kubernetes namespace. Not known to this version: always unknown.";
-    Labels "process.labels" Labels Values::Any, "Labels of the pod or container, as `process.labels[\"app\"]`. Not known to this version: always unknown.";
+    ContainerName "process.container.name" Text Values::Any, "Name of the container; in Kubernetes that of the container in its pod. Of LXC and systemd-nspawn it is the id. The files of every runtime but plain containerd (`ctr`) tell it.";
+    ContainerImage "process.container.image" Text Values::Any, "Image of the container, whole, as its runtime names it: `docker.io/library/nginx:1.27`, `registry.example/shop/web@sha256:…`, `nginx`. Told by containerd's CRI plug-in, CRI-O, Docker and Podman; not by nerdctl, `ctr`, LXC and systemd-nspawn.";
+    Pod "process.pod" Text Values::Any, "Kubernetes pod: its name, as in `process.pod.startsWith(\"web-\")`. Told by containerd's CRI plug-in, CRI-O and cri-dockerd.";
+    PodUid "process.pod_uid" Text Values::Any, "Kubernetes pod: its uid, which the cgroup's path tells.";
+    Namespace "process.namespace" Text Values::Any, "Kubernetes namespace of the pod. Told by containerd's CRI plug-in, CRI-O and cri-dockerd.";
+    Labels "process.labels" Labels Values::Any, "Labels, as `process.labels[\"app\"]`: in Kubernetes the pod's, told by CRI-O and cri-dockerd and not by containerd; elsewhere the container's, told by Docker and nerdctl and not by Podman. A label that is not there is unknown.";
     DestinationIp "destination.ip" Address Values::Any, "Remote address; behind a proxy the address that the proxy was asked for, where it is one. Compare it with a literal, or use `in_cidr`.";
     DestinationPort "destination.port" Int Values::Any, "Remote port; behind a proxy the port that the proxy was asked for.";
     Asn "destination.asn" Int Values::Any, "Number of the autonomous system that originates the address.";

@@ -64,6 +64,8 @@ struct SuppressTable {
     executable: Option<String>,
     package: Option<String>,
     unit: Option<String>,
+    image: Option<String>,
+    namespace: Option<String>,
     asn: Option<u32>,
     organisation: Option<String>,
     list: Option<String>,
@@ -250,6 +252,8 @@ impl Contents {
             executable: table.executable,
             package: table.package,
             unit: table.unit,
+            image: table.image,
+            namespace: table.namespace,
             asn: table.asn,
             organisation: table.organisation,
             list: table.list,
@@ -257,7 +261,8 @@ impl Contents {
             expires,
         };
         if suppression.is_empty() {
-            let help = "write sha256, executable, package, unit, asn, organisation, list or rule".to_owned();
+            let help =
+                "write sha256, executable, package, unit, image, namespace, asn, organisation, list or rule".to_owned();
             place.add(span.start, "this would suppress everything", help);
             return;
         }

@@ -119,7 +119,12 @@ fn facts(record: &Value) -> Option<(Facts<'_>, Moment)> {
         unit: text("/egresswatch/process/unit"),
         container_id: text("/container/id"),
         container_runtime: text("/container/runtime"),
-        pod: text("/orchestrator/resource/id"),
+        container_name: text("/container/name"),
+        container_image: text("/egresswatch/container/image"),
+        pod: text("/orchestrator/resource/name"),
+        pod_uid: text("/orchestrator/resource/id"),
+        namespace: text("/orchestrator/namespace"),
+        labels: items("/egresswatch/container/labels").iter().filter_map(label).collect(),
         place: ip.map(|ip: std::net::IpAddr| Place::At(ip.to_canonical())),
         port,
         asn: number(&format!("{owner}/asn")).and_then(|asn| u32::try_from(asn).ok()),
@@ -160,6 +165,11 @@ fn facts(record: &Value) -> Option<(Facts<'_>, Moment)> {
         is_closed: has("closed"),
     };
     Some((facts, moment))
+}
+
+fn label(label: &Value) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
+    let (name, value) = label.as_str()?.split_once('=')?;
+    Some((Cow::Borrowed(name), Cow::Borrowed(value)))
 }
 
 fn name_fact(name: &Value) -> Option<NameFact<'_>> {

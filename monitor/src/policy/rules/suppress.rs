@@ -14,6 +14,8 @@ pub(super) struct Suppression {
     pub(super) executable: Option<String>,
     pub(super) package: Option<String>,
     pub(super) unit: Option<String>,
+    pub(super) image: Option<String>,
+    pub(super) namespace: Option<String>,
     pub(super) asn: Option<u32>,
     pub(super) organisation: Option<String>,
     pub(super) list: Option<String>,
@@ -35,6 +37,8 @@ impl Suppression {
             && self.executable.is_none()
             && self.package.is_none()
             && self.unit.is_none()
+            && self.image.is_none()
+            && self.namespace.is_none()
             && self.asn.is_none()
             && self.organisation.is_none()
             && self.list.is_none()
@@ -62,6 +66,8 @@ impl Suppression {
             && is(&self.executable, facts.executable.as_deref())
             && is(&self.package, facts.package.as_deref())
             && is(&self.unit, facts.unit.as_deref())
+            && is(&self.image, facts.container_image.as_deref())
+            && is(&self.namespace, facts.namespace.as_deref())
             && self.asn.is_none_or(|asn| facts.asn == Some(asn))
             && is(&self.organisation, facts.organisation.as_deref())
             && is(&self.list, list)

@@ -12,25 +12,24 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
-
-use super::find::stamp;
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 
 /// The file at `path` below `root`, not open for reading.
-pub(super) fn open_path(root: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
+pub(crate) fn open_path(root: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     Ok(openat2(root, path, flags, Mode::empty(), resolve)?)
 }
 
 /// Opens a regular file, of which only the place is held, for reading.
-pub(super) fn open(file: BorrowedFd<'_>) -> Option<File> {
-    stamp(file)?;
+pub(crate) fn open(file: BorrowedFd<'_>) -> Option<File> {
+    let mode = fstat(file).ok()?.st_mode;
+    (FileType::from_raw_mode(mode) == FileType::RegularFile).then_some(())?;
     File::open(own_link(file)).ok()
 }
 
 /// The first `limit_bytes` of the regular file at `path` below `root`.
-pub(super) fn read(root: BorrowedFd<'_>, path: &Path, limit_bytes: u64) -> Option<Vec<u8>> {
+pub(crate) fn read(root: BorrowedFd<'_>, path: &Path, limit_bytes: u64) -> Option<Vec<u8>> {
     let place = open_path(root, path).ok()?;
     let mut bytes = Vec::new();
     open(place.as_fd())?.take(limit_bytes).read_to_end(&mut bytes).ok()?;
@@ -38,14 +37,14 @@ pub(super) fn read(root: BorrowedFd<'_>, path: &Path, limit_bytes: u64) -> Optio
 }
 
 /// A directory below a root, and the names in it.
-pub(super) struct Directory {
+pub(crate) struct Directory {
     place: OwnedFd,
-    pub(super) names: Vec<OsString>,
+    pub(crate) names: Vec<OsString>,
 }
 
 impl Directory {
     /// At most `limit` names, in the order of the file system.
-    pub(super) fn open(root: BorrowedFd<'_>, path: &Path, limit: usize) -> Option<Self> {
+    pub(crate) fn open(root: BorrowedFd<'_>, path: &Path, limit: usize) -> Option<Self> {
         let place = open_path(root, path).ok()?;
         let entries = fs::read_dir(own_link(place.as_fd())).ok()?;
         let names = entries.take(limit).flatten().map(|entry| entry.file_name()).collect();
@@ -53,18 +52,18 @@ impl Directory {
     }
 
     /// The first `limit_bytes` of a file in it.
-    pub(super) fn read(&self, path: &Path, limit_bytes: u64) -> Option<Vec<u8>> {
+    pub(crate) fn read(&self, path: &Path, limit_bytes: u64) -> Option<Vec<u8>> {
         read(self.place.as_fd(), path, limit_bytes)
     }
 }
 
 /// The lines of a file, without their ends.
-pub(super) fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     bytes.split(|byte| *byte == b'\n')
 }
 
 /// `path` without its first slash, as bytes.
-pub(super) fn relative(path: &Path) -> &[u8] {
+pub(crate) fn relative(path: &Path) -> &[u8] {
     let bytes = path.as_os_str().as_bytes();
     bytes.strip_prefix(b"/").unwrap_or(bytes)
 }
