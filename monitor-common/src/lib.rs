@@ -11,3 +11,4 @@ pub mod offsets;
 pub mod packet;
 pub mod record;
 pub mod settings;
+pub mod socket;

@@ -17,6 +17,7 @@ use aya_log_ebpf::debug;
 use monitor_common::{
     packet::{is_mapped, mapped},
     record::{FAMILY_IPV4, FAMILY_IPV6, FlowKey, reason},
+    socket::SocketState,
 };
 
 use crate::{
@@ -24,7 +25,7 @@ use crate::{
     identity::{Actor, read_current},
     maps::ADDRESSED_SENDS,
     setting,
-    storage::{SocketState, own_state},
+    storage::{OpenFlows as _, own_state},
 };
 
 /// A process asks for a connection (TCP), or sets a default destination (UDP, which sends nothing).

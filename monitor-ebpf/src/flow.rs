@@ -4,7 +4,7 @@ use aya_ebpf::{bindings::BPF_NOEXIST, btf_maps::lpm_trie::Key, helpers::generate
 use monitor_common::{
     accounting::sender_report_is_due,
     loss::LossReason,
-    packet::is_mapped,
+    packet::{PROTOCOL_UDP, is_mapped},
     record::{FAMILY_IPV4, FAMILY_PACKET, FlowFlags, FlowKey, FlowState, Identity, reason},
 };
 
@@ -12,7 +12,7 @@ use crate::{
     emit,
     identity::{Actor, read_current},
     maps::{FLAGGED_FLOWS, FLAGGED_IPV4, FLAGGED_IPV6, FLOWS},
-    setting,
+    setting, unasked,
 };
 
 /// Who opens a flow.
@@ -94,6 +94,9 @@ pub(crate) fn open<'a>(
     if flagged {
         state.flags.flagged = 1;
     }
+    if key.protocol == PROTOCOL_UDP {
+        unasked::answered(key, state, now_ns);
+    }
     // SAFETY: a field of the entry; volatile, so that it is written after the others.
     unsafe { (&raw mut state.flags.filled).write_volatile(1) };
     if report != 0 {
@@ -106,8 +109,13 @@ pub(crate) fn open<'a>(
 /// changed places, so that processes which take turns on one socket do not make a report of each send.
 #[inline(always)]
 pub(crate) fn note_sender(key: &FlowKey, state: &mut FlowState, actor: Actor) {
-    let last = if state.sender.tgid == 0 { &state.connector } else { &state.sender };
+    let last = if state.sender.tgid == 0 { &mut state.connector } else { &mut state.sender };
     if actor.is(last) {
+        return;
+    }
+    // Who was found with the socket is known but for this.
+    if last.tgid == actor.tgid && last.exec_id == 0 {
+        last.exec_id = actor.exec_id;
         return;
     }
     read_current(&mut state.sender, state.connector.network_namespace_cookie);

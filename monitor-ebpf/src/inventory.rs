@@ -16,6 +16,7 @@ use monitor_common::{
     offsets::UNKNOWN,
     packet::{PROTOCOL_TCP, PROTOCOL_UDP},
     record::{FAMILY_IPV4, FAMILY_IPV6, FlowFlags, FlowKey, FlowState},
+    socket::SocketState,
 };
 
 use crate::{
@@ -24,7 +25,7 @@ use crate::{
     offset,
     read::field,
     sock,
-    storage::{SocketState, own_state},
+    storage::{OpenFlows as _, own_state},
 };
 
 /// Fields of the iterator's context, `struct bpf_iter__task_file` (`kernel/bpf/task_iter.c`): a stable interface, each

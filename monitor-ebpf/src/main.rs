@@ -22,6 +22,7 @@ mod sock;
 mod socket;
 mod sockops;
 mod storage;
+mod unasked;
 
 use aya_ebpf::{
     macros::{btf_tracepoint, cgroup_skb, cgroup_sock, cgroup_sock_addr, fexit, raw_tracepoint, sock_ops},

@@ -13,9 +13,10 @@ use monitor_common::{
     offsets::Offsets,
     record::{CgroupRecord, ExecRecord, FlowKey, FlowState},
     settings::Settings,
+    socket::SocketState,
 };
 
-use crate::storage::SocketState;
+use crate::unasked::Unasked;
 
 /// Where this kernel keeps the fields that are read; written by the daemon before load.
 #[unsafe(no_mangle)]
@@ -74,6 +75,11 @@ pub(crate) static CGROUP_SCRATCH: PerCpuArray<CgroupRecord, 1> = PerCpuArray::ne
 /// its tracepoint. As many as threads can be inside one system call at once, with room to spare.
 #[btf_map]
 pub(crate) static ADDRESSED_SENDS: LruHashMap<u64, FlowKey, 4_096> = LruHashMap::new();
+
+/// What arrived by UDP from whom nothing was sent to, by the flow that an answer would open. Written and cleaned by the
+/// hooks. So many senders may wait for an answer at once; a flood of others costs the oldest, and nothing else.
+#[btf_map]
+pub(crate) static UNASKED: LruHashMap<FlowKey, Unasked, 16_384> = LruHashMap::new();
 
 /// What is known of each socket. The kernel frees it with the socket. A connection accepted from a listening socket
 /// starts with a copy of the listener's (`BPF_F_CLONE`), which is how it gets an identity at all.

@@ -20,16 +20,19 @@ use monitor_common::{
     accounting::{report_is_due, tcp_progress, wire_bytes},
     loss::LossReason,
     packet::{Headers, PROTOCOL_TCP, PROTOCOL_UDP, Packet, read_headers},
-    record::{FlowKey, FlowState, reason},
+    record::{FAMILY_IPV4, FlowKey, FlowState, reason},
     settings::Settings,
+    socket::SocketState,
 };
 
 use crate::{
     capture::{self, Accounted},
     emit,
     flow::{self, Connector},
+    maps::SOCKETS,
     setting,
-    storage::{SocketState, own_state},
+    storage::{OpenFlows as _, own_state},
+    unasked,
 };
 
 /// Which way a packet goes.
@@ -76,9 +79,12 @@ pub(crate) fn seen(ctx: &SkBuffContext, direction: Direction) {
     // SAFETY: takes no arguments.
     let now_ns = unsafe { bpf_ktime_get_boot_ns() };
     let mut key = packet_key(&headers, cookie, direction);
-    let Some(flow) = flow_of(&mut key, sk, &headers, direction, payload_bytes, now_ns) else { return };
-    let moved_bytes =
-        account(flow, &headers, direction, payload_bytes, wire_bytes(length_bytes, headers.header_bytes, segments));
+    let wire = wire_bytes(length_bytes, headers.header_bytes, segments);
+    let Some(flow) = flow_of(&mut key, sk, &headers, direction, (payload_bytes, wire), now_ns) else { return };
+    if flow.flags.midstream != 0 && flow.connector.tgid == 0 {
+        learn_process(flow, sk);
+    }
+    let moved_bytes = account(flow, &headers, direction, payload_bytes, wire);
     flow.last_boot_ns = now_ns;
     // Before any report, so that the names are there when the flow is judged.
     let accounted = Accounted { skb, headers: &headers, direction, payload_bytes, moved_bytes, now_ns };
@@ -126,24 +132,42 @@ fn report(key: &FlowKey, flow: &mut FlowState, why: u16, now_ns: u64) {
     emit::flow(key, flow, why, now_ns);
 }
 
+/// The process of a flow that a packet opened, when the daemon has since found who holds the socket.
+#[inline(always)]
+fn learn_process(flow: &mut FlowState, sk: *mut bpf_sock) {
+    let Some(state) = SOCKETS.get(sk) else { return };
+    if state.is_snapshot == 0 || state.identity.tgid == 0 {
+        return;
+    }
+    flow.connector = state.identity;
+    flow.flags.snapshot = 1;
+    // A report is due at once.
+    flow.reported_boot_ns = 0;
+}
+
 /// The flow that a packet belongs to; `key` becomes that flow's key. Opened here only when this host sends on a socket
 /// whose connect or addressed send was not seen: what arrives unasked opens nothing, or strangers could fill the table.
+/// `bytes` are those of the payload and of the packets on the wire.
 #[inline(always)]
 fn flow_of<'a>(
     key: &mut FlowKey,
     sk: *mut bpf_sock,
     headers: &Headers,
     direction: Direction,
-    payload_bytes: u32,
+    bytes: (u32, u64),
     now_ns: u64,
 ) -> Option<&'a mut FlowState> {
     if let Some(flow) = flow::find(key) {
         return Some(flow);
     }
-    let opens = direction == Direction::Out && (payload_bytes > 0 || headers.protocol == PROTOCOL_UDP);
-    let state = if opens { own_state(sk, key.socket_cookie)? } else { crate::maps::SOCKETS.get(sk)? };
+    let opens = direction == Direction::Out && (bytes.0 > 0 || headers.protocol == PROTOCOL_UDP);
+    let state = if opens { own_state(sk, key.socket_cookie)? } else { SOCKETS.get(sk)? };
     if let Some(flow) = translated(key, state, headers, direction) {
         return Some(flow);
+    }
+    if direction == Direction::In && headers.protocol == PROTOCOL_UDP {
+        unasked::arrived(key, bytes.0, bytes.1, now_ns);
+        return None;
     }
     if !opens || is_kernels_own(state, headers) || is_farewell(state, headers) {
         return None;
@@ -154,7 +178,7 @@ fn flow_of<'a>(
     flow.flags.identity_from_creation = state.created_only;
     if headers.protocol == PROTOCOL_TCP || state.identity.tgid == 0 {
         flow.flags.midstream = 1;
-    } else {
+    } else if flow.flags.inbound == 0 {
         flow.flags.attempted = 1;
     }
     state.flow_opened(flow);
@@ -176,7 +200,8 @@ fn is_farewell(state: &SocketState, headers: &Headers) -> bool {
     state.is_released != 0 && headers.protocol != PROTOCOL_TCP
 }
 
-/// The flow that the socket asked for, when the network sends its packets to another address (destination NAT).
+/// The flow that the socket asked for, when the network sends its packets to another address (destination NAT), or when
+/// somebody answers who was asked as one of a group. Other datagrams may come from anybody.
 #[inline(always)]
 fn translated<'a>(
     key: &mut FlowKey,
@@ -192,9 +217,21 @@ fn translated<'a>(
         flow.translated_address = headers.destination;
         flow.translated_port_be = headers.destination_port_be;
         flow.flags.translated = 1;
+    } else if headers.protocol == PROTOCOL_UDP && !is_group(&state.flow) {
+        let from = (headers.source, headers.source_port_be);
+        if flow.flags.translated == 0 || from != (flow.translated_address, flow.translated_port_be) {
+            return None;
+        }
     }
     *key = state.flow;
     Some(flow)
+}
+
+/// Whether the address means many: multicast, or everyone on the network.
+#[inline(always)]
+fn is_group(key: &FlowKey) -> bool {
+    let [first, .., thirteenth, _, _, _] = key.remote_address;
+    if key.family == FAMILY_IPV4 { thirteenth >= 224 } else { first == 0xff }
 }
 
 /// Adds a packet to its flow's counters and says how many payload bytes it moved. Additions are atomic, because both

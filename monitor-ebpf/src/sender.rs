@@ -20,6 +20,7 @@ use monitor_common::{
     offsets::UNKNOWN,
     record::{FAMILY_IPV4, FAMILY_IPV6, FAMILY_PACKET, FlowKey, FlowState, reason},
     settings::Settings,
+    socket::SocketState,
 };
 
 use crate::{
@@ -31,7 +32,7 @@ use crate::{
     packet::add,
     read::field,
     setting, sock,
-    storage::{SocketState, own_state},
+    storage::own_state,
 };
 
 /// A receive with this flag leaves the bytes in the socket (`include/linux/socket.h`).

@@ -30,7 +30,7 @@ use crate::{
     maps::SOCKETS,
     sock::namespace_cookie,
     socket::listen_tells,
-    storage::own_state,
+    storage::{OpenFlows as _, own_state},
 };
 
 const AF_INET: u32 = 2;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::process::{self, Root};
+use crate::python::Package;
 use crate::root_test::{DAEMON_VARIABLE, RootTest};
 use crate::setup::{self, Part};
 use crate::ui::{Outcome, Summary};
@@ -15,6 +16,10 @@ use crate::workspace::Workspace;
 /// The tests that need root: the target's name in `monitor`, and what the table calls it.
 const ROOT_TESTS: [(&str, &str); 2] =
     [("kernel", "kernel tests, as root on this kernel"), ("mission", "browser scenario, as root")];
+
+/// A QUIC that speaks version 2, for the kernel tests; they find its Python by the variable.
+const AIOQUIC: Package = Package { name: "aioquic", version: "1.3.0", program: "python3" };
+const AIOQUIC_VARIABLE: &str = "EGRESSWATCH_AIOQUIC";
 
 /// Arguments of `cargo xtask test`.
 #[derive(Debug, Default, clap::Args)]
@@ -60,7 +65,9 @@ fn without_root(reason: &str) -> Outcome {
 fn as_root(workspace: &Workspace, root: Root, name: &str, forwarded: &[String]) -> Result<()> {
     setup::ensure(workspace, &[Part::Test])?;
     let test = RootTest::build(workspace, name)?;
-    let environment: &[(&str, &OsStr)] = &[(DAEMON_VARIABLE, test.daemon.as_os_str())];
+    let aioquic = AIOQUIC.ensure(workspace)?;
+    let environment: &[(&str, &OsStr)] =
+        &[(DAEMON_VARIABLE, test.daemon.as_os_str()), (AIOQUIC_VARIABLE, aioquic.as_os_str())];
     let mut command = root.command(&test.program, environment);
     // The folder cargo itself starts tests in. One at a time: they share the one kernel.
     process::run(command.current_dir(workspace.path("monitor")).arg("--test-threads=1").args(forwarded))

@@ -92,6 +92,18 @@ pub const ROWS: &[Row] = &[
         "one call whose payload the kernel cuts into datagrams (`UDP_SEGMENT`)",
         &["udp_segmented"],
     ),
+    Row::new(
+        Udp,
+        "udp_server",
+        "a socket that answers: the flow is the other side's, with what it sent before the answer",
+        &["a_udp_server_answers_what_was_asked", "a_udp_server_over_ipv6_answers_what_was_asked"],
+    ),
+    Row::new(
+        Udp,
+        "udp_strangers",
+        "datagrams from more senders than there is room for, none of them answered",
+        &["strangers_do_not_fill_the_tables_of_a_udp_server"],
+    ),
     Row::new(Udp, "udp_flood", "tens of thousands of small datagrams", &["udp_small_packet_flood"]),
     Row::new(Protocols, "mptcp", "multipath TCP connections", &["mptcp"])
         .needs(Needs::Mptcp)
@@ -152,8 +164,7 @@ pub const ROWS: &[Row] = &[
         "older_connection",
         "a connection that is older than the monitor: bytes from then on",
         &["a_connection_older_than_the_monitor_is_counted_from_its_next_send"],
-    )
-    .on_rung(Rung::Base, Sight::Partly("bytes are exact; before Linux 5.12 the process is unknown")),
+    ),
     Row::new(
         Senders,
         "found_at_start",
@@ -162,9 +173,17 @@ pub const ROWS: &[Row] = &[
             "connections_are_found_at_the_start",
             "datagram_sockets_are_found_at_the_start",
             "a_listener_is_found_at_the_start",
+            "an_accepted_connection_is_found_at_the_start",
+            "connections_are_found_by_descriptors",
+            "datagram_sockets_are_found_by_descriptors",
+            "a_listener_is_found_by_descriptors",
+            "an_accepted_connection_is_found_by_descriptors",
         ],
     )
-    .everywhere(Sight::Partly("before Linux 5.12 only from their next packet on")),
+    .everywhere(Sight::Partly(
+        "before Linux 5.12 or without BTF not those of MPTCP, and what was accepted from a listener that has gone is told \
+         as egress",
+    )),
     Row::new(
         Senders,
         "shared_datagram_socket",
@@ -320,8 +339,8 @@ pub const LIMITS: &[Limit] = &[
     },
     Limit {
         token: "unasked_datagrams",
-        what: "UDP datagrams that arrive before the first one is sent to that peer are not counted, and a UDP server's \
-               replies are told as attempts of egress, though the remote side began",
+        what: "UDP datagrams that are never answered, or only five minutes later; and of more than 16,384 senders that wait \
+               for an answer at once, those that were silent longest: what is sent to them is told as egress",
     },
     Limit { token: "content", what: "what the payload says, and whether it was secret" },
 ];

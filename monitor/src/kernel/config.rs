@@ -25,6 +25,10 @@ pub struct Config {
     /// BTF), "sender" also the socket send and receive tracepoints (Linux 6.3 and later with BTF). The last two refuse to
     /// start without what they name.
     pub rung: RungChoice,
+    /// How sockets that are older than the monitor are found when it starts: "auto" takes the kernel's iterator (Linux 5.12
+    /// and later, with BTF) and elsewhere borrows each socket for a moment from the process that holds it, "iterator" and
+    /// "descriptors" do only the one or the other, "off" leaves such sockets to their next packet.
+    pub inventory: InventoryChoice,
     /// Mount point of the cgroup v2 hierarchy to attach to. Found in /proc/self/mountinfo if not given.
     #[schemars(example = "/sys/fs/cgroup")]
     pub cgroup: Option<PathBuf>,
@@ -70,6 +74,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             rung: RungChoice::Auto,
+            inventory: InventoryChoice::Auto,
             cgroup: None,
             report_interval: Duration::from_secs(1),
             report_bytes: ByteSize::from_bytes(1 << 20),
@@ -97,6 +102,21 @@ pub enum RungChoice {
     Fexit,
     /// The cgroup hooks and the socket send and receive tracepoints: Linux 6.3 and later.
     Sender,
+}
+
+/// How sockets that are older than the monitor are found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum InventoryChoice {
+    /// The kernel's iterator, or the processes' descriptors where there is none.
+    #[default]
+    Auto,
+    /// Only the kernel's iterator: Linux 5.12 and later, with BTF.
+    Iterator,
+    /// Only the processes' descriptors.
+    Descriptors,
+    /// Not at all.
+    Off,
 }
 
 fn report_interval<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {

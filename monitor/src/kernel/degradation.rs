@@ -28,6 +28,11 @@ pub enum Degradation {
         /// Why.
         cause: String,
     },
+    /// Some of the sockets that are older than the monitor are not found at its start.
+    InventoryInPart {
+        /// Which, and why.
+        gaps: String,
+    },
     /// A field offset is missing from the kernel's type information.
     FieldUnknown {
         /// The fields.
@@ -61,6 +66,7 @@ impl Degradation {
             Self::NoSenderRung { .. } => "no_sender_rung",
             Self::PacketSocketsUnseen { .. } => "packet_sockets_unseen",
             Self::NoInventory { .. } => "no_inventory",
+            Self::InventoryInPart { .. } => "inventory_in_part",
             Self::FieldUnknown { .. } => "field_unknown",
             Self::ProbeMissing { .. } => "probe_missing",
             Self::CgroupSubtree { .. } => "cgroup_subtree",
@@ -85,6 +91,10 @@ impl Degradation {
             Self::NoSenderRung { .. } => "use Linux 6.3 or later with BTF to see who sends on inherited sockets",
             Self::PacketSocketsUnseen { .. } => "use Linux 6.3 or later with BTF to see who writes frames",
             Self::NoInventory { .. } => {
+                "allow pidfd_getfd and CAP_SYS_PTRACE, use Linux 5.12 or later with BTF, or start the monitor before the \
+                 services that it is to watch"
+            }
+            Self::InventoryInPart { .. } => {
                 "use Linux 5.12 or later with BTF, or start the monitor before the services that it is to watch"
             }
             Self::FieldUnknown { .. } => "report the kernel version: its layout is new to EgressWatch",
@@ -116,6 +126,11 @@ impl fmt::Display for Degradation {
                 formatter,
                 "connections that are older than the monitor are seen from their next packet on, and their process from \
                  its next send where the rung tells senders ({cause})"
+            ),
+            Self::InventoryInPart { gaps } => write!(
+                formatter,
+                "some sockets that are older than the monitor are seen from their next packet on, and their process from \
+                 its next send where the rung tells senders: {gaps}"
             ),
             Self::FieldUnknown { fields } => write!(formatter, "kernel fields not found: {fields}"),
             Self::ProbeMissing { probe, cause } => write!(formatter, "probe {probe} is not attached ({cause})"),

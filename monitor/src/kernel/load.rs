@@ -19,7 +19,7 @@ use monitor_common::{
 };
 
 use super::{
-    Config, Prefixes, RungChoice, btf,
+    Config, InventoryChoice, Prefixes, RungChoice, btf,
     degradation::Degradation,
     offsets,
     probes::{Attachment, INVENTORY, Need, PACKET_SEND, PROBES, Probe, Rung},
@@ -97,6 +97,9 @@ pub(super) struct Loaded {
     cgroup_file: File,
     choice: RungChoice,
     has_inventory: bool,
+    inventory: InventoryChoice,
+    /// Older sockets are to be found by the descriptors of the processes.
+    pub(super) asks_processes: bool,
 }
 
 /// What the kernel's type information gives.
@@ -142,6 +145,8 @@ pub(super) fn create(
         cgroup_file,
         choice: config.rung,
         has_inventory: layout.has_inventory,
+        inventory: config.inventory,
+        asks_processes: false,
     })
 }
 
@@ -216,14 +221,20 @@ impl Loaded {
     }
 
     /// Lets the kernel walk over every socket that a process holds. The programs that count are attached already, so
-    /// that no connection falls in between.
+    /// that no connection falls in between. Where it cannot, the processes are to be asked.
     fn take_inventory(&mut self, types: Option<&aya::Btf>) {
         let Some(probe) = PROBES.iter().find(|probe| probe.name == INVENTORY) else { return };
-        let outcome = match types.filter(|_| self.has_inventory) {
-            Some(types) => run_iterator(&mut self.ebpf, probe, types),
-            None => Err("the kernel does not tell typed programs of sockets".to_owned()),
+        let outcome = match (self.inventory, types.filter(|_| self.has_inventory)) {
+            (InventoryChoice::Off, _) => Err("it was asked to be off".to_owned()),
+            (InventoryChoice::Descriptors, _) => Err("the descriptors were asked for".to_owned()),
+            (_, Some(types)) => run_iterator(&mut self.ebpf, probe, types),
+            (_, None) => Err("the kernel does not tell typed programs of sockets".to_owned()),
         };
-        if let Err(cause) = outcome {
+        let Err(cause) = outcome else { return };
+        if matches!(self.inventory, InventoryChoice::Auto | InventoryChoice::Descriptors) {
+            tracing::debug!(cause, "no iterator over sockets: the processes are asked");
+            self.asks_processes = true;
+        } else {
             self.degradations.push(Degradation::NoInventory { cause });
         }
     }

@@ -4,6 +4,7 @@ pub mod btf;
 mod config;
 pub mod degradation;
 pub mod diagnostics;
+mod inventory;
 mod load;
 mod occupancy;
 pub mod offsets;
@@ -15,17 +16,17 @@ mod walk;
 use std::{
     io,
     os::fd::{AsFd as _, OwnedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use aya::{
     Ebpf,
-    maps::{HashMap, MapData, MapError, PerCpuArray, RingBuf},
+    maps::{HashMap, MapData, MapError, PerCpuArray, RingBuf, SkStorage},
 };
-use monitor_common::{loss::LossReason, record};
+use monitor_common::{loss::LossReason, record, socket::SocketState};
 use tokio::io::unix::AsyncFd;
 
-pub use config::{Config, RungChoice};
+pub use config::{Config, InventoryChoice, RungChoice};
 pub use load::{LoadError, OBJECT, check_privileges, missing_targets};
 pub use tries::{Occupancy, Prefixes, Tries};
 pub use walk::Cursor;
@@ -159,6 +160,14 @@ impl Kernel {
                 .map(|positions| (name, positions))
         });
         let positions = positions.collect();
+        let mut flows = take(ebpf, "FLOWS")?;
+        let mut flagged_flows = take(ebpf, "FLAGGED_FLOWS")?;
+        if loaded.asks_processes {
+            let sockets: SkStorage<MapData, SocketState> = take(ebpf, "SOCKETS")?;
+            let (flows, flagged_flows, tries) = (&mut flows, &mut flagged_flows, &tries);
+            let mut tables = inventory::Tables { sockets, flows, flagged_flows, tries };
+            loaded.degradations.extend(ask_processes(&mut tables, &loaded.cgroup));
+        }
         Ok(Self {
             tables,
             positions,
@@ -166,8 +175,8 @@ impl Kernel {
             capture_ring,
             flagged_ring,
             flow_ring,
-            flows: take(ebpf, "FLOWS")?,
-            flagged_flows: take(ebpf, "FLAGGED_FLOWS")?,
+            flows,
+            flagged_flows,
             tries: Some(tries),
             losses: take(ebpf, "LOSSES")?,
             rung: loaded.rung,
@@ -278,6 +287,24 @@ pub enum StartError {
     /// Its maps are not what the daemon expects.
     #[error(transparent)]
     Kernel(#[from] KernelError),
+}
+
+/// Finds older sockets by the descriptors of the processes, and says what is missing.
+fn ask_processes(tables: &mut inventory::Tables<'_>, cgroup: &Path) -> Option<Degradation> {
+    let started = std::time::Instant::now();
+    match inventory::take(tables, Path::new("/proc"), cgroup) {
+        Err(error) => Some(Degradation::NoInventory { cause: format!("/proc cannot be read: {error}") }),
+        Ok(outcome) => {
+            let took_ms = started.elapsed().as_millis();
+            tracing::info!(sockets = outcome.sockets, connections = outcome.connections, took_ms, "older sockets");
+            let gaps = outcome.gaps()?;
+            Some(if outcome.is_nothing() {
+                Degradation::NoInventory { cause: gaps }
+            } else {
+                Degradation::InventoryInPart { gaps }
+            })
+        }
+    }
 }
 
 fn take<T: TryFrom<aya::maps::Map>>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, KernelError> {

@@ -80,6 +80,14 @@ impl Tries {
         self.ipv6.remove_others(&wanted.ipv6).map_err(failed("FLAGGED_IPV6"))
     }
 
+    /// Whether a prefix flags an address, IPv4 as in records.
+    pub(super) fn flag(&self, address: &[u8; 16]) -> bool {
+        if let [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] = *address {
+            return self.ipv4.trie.get(&Key::new(32, [a, b, c, d]), 0).is_ok();
+        }
+        self.ipv6.trie.get(&Key::new(128, *address), 0).is_ok()
+    }
+
     /// How full they are.
     #[must_use]
     pub const fn occupancy(&self) -> Occupancy {

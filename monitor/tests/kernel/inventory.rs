@@ -1,22 +1,34 @@
 //! What is older than the monitor: found when it starts, with its process, and counted from then on.
 
-use std::net::SocketAddr;
+use std::{io::Read as _, net::SocketAddr};
 
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
-    Case,
+    Case, skip,
     support::{
-        Launch, Monitor, Network, Program, Record, Rung, Settings, TcpServer, Traffic, UdpServer, View, has_inventory,
+        Launch, Monitor, Network, Program, Record, Rung, Settings, TcpServer, Traffic, UdpServer, View, connected_tcp,
+        has_socket_iterator,
     },
 };
 
 /// The tests of this file.
 pub(crate) const CASES: &[Case] = &[
-    Case::new("connections_are_found_at_the_start", connections),
-    Case::new("datagram_sockets_are_found_at_the_start", datagram_sockets),
-    Case::new("a_listener_is_found_at_the_start", listener),
+    Case::new("connections_are_found_at_the_start", |rung| connections(rung, AS_IT_COMES)),
+    Case::new("datagram_sockets_are_found_at_the_start", |rung| datagram_sockets(rung, AS_IT_COMES)),
+    Case::new("a_listener_is_found_at_the_start", |rung| listener(rung, AS_IT_COMES)),
+    Case::new("an_accepted_connection_is_found_at_the_start", |rung| accepted(rung, AS_IT_COMES)),
+    Case::new("connections_are_found_by_descriptors", |rung| by_descriptors(rung, connections)),
+    Case::new("datagram_sockets_are_found_by_descriptors", |rung| by_descriptors(rung, datagram_sockets)),
+    Case::new("a_listener_is_found_by_descriptors", |rung| by_descriptors(rung, listener)),
+    Case::new("an_accepted_connection_is_found_by_descriptors", |rung| by_descriptors(rung, accepted)),
+    Case::new("without_inventory_the_monitor_says_so", without),
 ];
+
+/// The best that the kernel has.
+const AS_IT_COMES: Settings<'_> = Settings { kernel: "", rest: "" };
+/// What kernels before 5.12 and those without type information do.
+const BY_DESCRIPTORS: Settings<'_> = Settings { kernel: "inventory = \"descriptors\"", rest: "" };
 
 /// Sent before the monitor starts.
 const BEFORE: u64 = 500;
@@ -27,8 +39,15 @@ const AFTER: u64 = 321;
 const FLAGGED: [&str; 2] = ["120.232.0.1", "240e::1"];
 const ORDINARY: [&str; 2] = ["8.8.8.8", "2001:4860:4860::8888"];
 
+fn by_descriptors(rung: Rung, test: fn(Rung, Settings<'_>) -> Result<()>) -> Result<()> {
+    if !has_socket_iterator() {
+        return skip("this kernel has no other way, which the tests without a choice show");
+    }
+    test(rung, BY_DESCRIPTORS)
+}
+
 /// Each in a network namespace of its own, none of them the monitor's.
-fn connections(rung: Rung) -> Result<()> {
+fn connections(rung: Rung, settings: Settings<'_>) -> Result<()> {
     let mut clients = Vec::new();
     for address in FLAGGED.into_iter().chain(ORDINARY) {
         let network = Network::new()?;
@@ -39,10 +58,8 @@ fn connections(rung: Rung) -> Result<()> {
         let running = Launch::inside(&network).start(&program, &traffic)?;
         clients.push((remote, program, running, server));
     }
-    let monitor = Monitor::start(rung, Settings::default())?;
-    if !has_inventory() {
-        return says_that_it_has_none(monitor);
-    }
+    let monitor = Monitor::start(rung, settings)?;
+    ensure_complete(&monitor)?;
     let view = monitor.whole();
     for (remote, program, ..) in &clients {
         let flow = live_flow(&monitor, *remote)?;
@@ -86,7 +103,7 @@ fn connections(rung: Rung) -> Result<()> {
 }
 
 /// Connected ones have a flow; that of the datagram before is not counted, and nothing tells how much it was.
-fn datagram_sockets(rung: Rung) -> Result<()> {
+fn datagram_sockets(rung: Rung, settings: Settings<'_>) -> Result<()> {
     let mut clients = Vec::new();
     for address in FLAGGED.into_iter().chain(ORDINARY) {
         let network = Network::new()?;
@@ -96,10 +113,8 @@ fn datagram_sockets(rung: Rung) -> Result<()> {
         let running = Launch::inside(&network).start(&program, &traffic)?;
         clients.push((program, running, server));
     }
-    let monitor = Monitor::start(rung, Settings::default())?;
-    if !has_inventory() {
-        return says_that_it_has_none(monitor);
-    }
+    let monitor = Monitor::start(rung, settings)?;
+    ensure_complete(&monitor)?;
     let view = monitor.whole();
     for (program, running, server) in clients {
         let remote = server.address;
@@ -126,17 +141,15 @@ fn datagram_sockets(rung: Rung) -> Result<()> {
 }
 
 /// What it accepts while the monitor watches belongs to its process.
-fn listener(rung: Rung) -> Result<()> {
+fn listener(rung: Rung, settings: Settings<'_>) -> Result<()> {
     const REPLY: u64 = 97;
     let network = Network::new()?;
     let at = SocketAddr::new("8.8.4.4".parse()?, network.port());
     let (server, client) = (Program::new("older-listener")?, Program::new("younger-client")?);
     let listen = Traffic::TcpListen { at, receive: AFTER, send: REPLY };
     let mut listening = Launch::inside(&network).start(&server, &listen)?;
-    let monitor = Monitor::start(rung, Settings::default())?;
-    if !has_inventory() {
-        return says_that_it_has_none(monitor);
-    }
+    let monitor = Monitor::start(rung, settings)?;
+    ensure_complete(&monitor)?;
     let view = monitor.whole();
     listening.cue()?;
     let traffic = Traffic::Tcp { to: at, connections: 1, send: AFTER, receive: REPLY, hold: false };
@@ -150,6 +163,39 @@ fn listener(rung: Rung) -> Result<()> {
         ensure!(end.number("/process/pid") == Some(u64::from(pid)), "another process than {pid}");
         // The opener is the source: this side got what it sent.
         ensure!(end.bytes() == (Some(AFTER), Some(REPLY)), "other bytes");
+        Ok(())
+    };
+    check().with_context(|| end.pretty())?;
+    monitor.stop().map(drop)
+}
+
+/// What was accepted before is the other side's: it opened it.
+fn accepted(rung: Rung, settings: Settings<'_>) -> Result<()> {
+    let network = Network::new()?;
+    let at = SocketAddr::new("8.8.4.4".parse()?, network.port());
+    let client = SocketAddr::new(FLAGGED[0].parse()?, network.port());
+    let server = Program::new("older-server")?;
+    let listen = Traffic::TcpAccept { at, before: BEFORE, after: AFTER };
+    let mut serving = Launch::inside(&network).start(&server, &listen)?;
+    let mut stream = network.inside(|| connected_tcp(client, at))?;
+    stream.read_exact(&mut vec![0; usize::try_from(BEFORE)?]).context("the greeting is too short")?;
+    let monitor = Monitor::start(rung, settings)?;
+    ensure_complete(&monitor)?;
+    let view = monitor.whole();
+    serving.cue()?;
+    stream.read_exact(&mut vec![0; usize::try_from(AFTER)?]).context("the rest is too short")?;
+    drop(stream);
+    let pid = serving.finish()?.pid;
+    let end = view.one("the end of the accepted connection", |record| {
+        record.is_flow_end() && !record.is_egress() && record.remote() == Some(at)
+    })?;
+    let check = || -> Result<()> {
+        ensure!(end.executable() == Some(server.name()), "another executable than {}", server.name());
+        ensure!(end.number("/process/pid") == Some(u64::from(pid)), "another process than {pid}");
+        ensure!(end.local() == Some(client), "not from {client}");
+        // The opener is the source: this side sent.
+        ensure!(end.bytes() == (Some(0), Some(AFTER)), "other bytes");
+        ensure!(end.number("/egresswatch/flow/out/before_bytes") == Some(BEFORE), "other bytes before");
         Ok(())
     };
     check().with_context(|| end.pretty())?;
@@ -177,11 +223,35 @@ fn flow_end(view: &View<'_>, remote: SocketAddr) -> Result<std::sync::Arc<Record
     Ok(end)
 }
 
-/// A kernel that does not tell its typed programs of sockets: the monitor says so.
-fn says_that_it_has_none(monitor: Monitor) -> Result<()> {
+/// It does not say that it left anything out.
+fn ensure_complete(monitor: &Monitor) -> Result<()> {
+    let tokens = ["no_inventory", "inventory_in_part"];
+    let gaps = monitor
+        .whole()
+        .now(|record| record.text("/egresswatch/degradation/token").is_some_and(|token| tokens.contains(&token)));
+    ensure!(gaps.is_empty(), "{}", gaps.iter().map(|gap| gap.pretty()).collect::<String>());
+    Ok(())
+}
+
+fn without(rung: Rung) -> Result<()> {
+    let network = Network::new()?;
+    let server = TcpServer::start(&network, BEFORE + AFTER, 0)?;
+    let remote = SocketAddr::new(FLAGGED[0].parse()?, server.port);
+    let program = Program::new("older-unfound")?;
+    let traffic = Traffic::TcpOnCue { to: remote, before: BEFORE, after: AFTER };
+    let mut running = Launch::inside(&network).start(&program, &traffic)?;
+    let monitor = Monitor::start(rung, Settings { kernel: "inventory = \"off\"", rest: "" })?;
     let view = monitor.whole();
     view.one("that it finds nothing that is older", |record| {
         record.text("/egresswatch/degradation/token") == Some("no_inventory")
     })?;
+    running.cue()?;
+    running.finish()?;
+    let end = flow_end(&view, remote)?;
+    ensure!(end.bytes() == (Some(AFTER), Some(0)), "{}", end.pretty());
+    let caveats: &[_] = if rung.tells_senders() { &["midstream"] } else { &["midstream", "process_unknown"] };
+    ensure!(end.texts("/egresswatch/flow/caveats") == caveats, "{}", end.pretty());
+    let expected = rung.tells_senders().then_some(program.name());
+    ensure!(end.executable() == expected, "not {expected:?}: {}", end.pretty());
     monitor.stop().map(drop)
 }

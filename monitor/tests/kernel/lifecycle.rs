@@ -11,8 +11,8 @@ use anyhow::{Result, ensure};
 use crate::{
     Case,
     support::{
-        Launch, Monitor, Network, Program, Rung, Settings, TcpServer, Traffic, has_inventory, loaded_programs,
-        patience, stop_shared, watch,
+        Launch, Monitor, Network, Program, Rung, Settings, TcpServer, Traffic, loaded_programs, patience, stop_shared,
+        watch,
     },
 };
 
@@ -64,8 +64,7 @@ fn older_connection(rung: Rung) -> Result<()> {
     let caveats = end.texts("/egresswatch/flow/caveats");
     ensure!(caveats.contains(&"midstream"), "{}", end.pretty());
     ensure!(end.bytes() == (Some(AFTER), Some(0)), "{}", end.pretty());
-    // Without an inventory the base rung has no hook that runs in the process.
-    let expected = (has_inventory() || rung.tells_senders()).then_some(program.name());
+    let expected = Some(program.name());
     ensure!(end.executable() == expected, "not {expected:?}: {}", end.pretty());
     let alert = view.one("an alert", |record| record.is_alert() && record.remote() == Some(remote))?;
     ensure!(alert.executable() == expected, "not {expected:?}: {}", alert.pretty());

@@ -14,7 +14,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, crypto::ring, pki_ty
 use tempfile::TempDir;
 
 use crate::{
-    Case,
+    Case, skip,
     support::{
         Launch, Monitor, NameServer, Network, Program, Record, Rung, Settings, TcpServer, Traffic, UdpServer, View,
         Zone, installed, is_emulated, watch,
@@ -27,6 +27,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("curl_names_its_server_in_tls", server_name).needs("curl").in_user_space(),
     Case::new("a_large_hello_in_many_segments_names_its_server", large_hello),
     Case::new("a_quic_client_names_its_server", quic).in_user_space(),
+    Case::new("a_client_of_quic_version_2_names_its_server", quic_version_2).in_user_space(),
     Case::new("a_flagged_name_at_a_content_network_alerts", content_network).needs("curl").in_user_space(),
     Case::new("names_behind_proxies_are_the_real_destination", proxies).needs("curl").in_user_space(),
     Case::new("an_address_behind_a_proxy_is_the_real_destination", address_behind_proxy).needs("curl").in_user_space(),
@@ -38,6 +39,8 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("without_capture_nothing_is_named", without_capture).needs("curl").in_user_space(),
 ];
 
+/// Names a Python that has the package aioquic.
+const AIOQUIC: &str = "EGRESSWATCH_AIOQUIC";
 /// An address of a content network in the United States, on no list (AS13335).
 const CONTENT_NETWORK: &str = "104.16.132.229";
 /// A domain of the embedded lists.
@@ -159,6 +162,35 @@ fn quic(rung: Rung) -> Result<()> {
         ensure_named(&end, &["quic_sni flow quic.example.com"])?;
         ensure!(end.text("/tls/client/server_name") == Some("quic.example.com"), "{}", end.pretty());
         drop(monitor);
+    }
+    Ok(())
+}
+
+/// Two real peers that agree on version 2: from the first packet on, and after a beginning in version 1.
+fn quic_version_2(rung: Rung) -> Result<()> {
+    let Some(python) = std::env::var_os(AIOQUIC) else {
+        return skip("aioquic is not there: `cargo xtask test` installs it");
+    };
+    let folder = TempDir::new()?;
+    let place = |name: &str| folder.path().join(name);
+    let network = Network::new()?;
+    fs::write(place("peers.py"), include_str!("support/quic_peers.py"))?;
+    for (version, name) in [("VERSION_2", "second.quic.example.com"), ("VERSION_1", "agreed.quic.example.com")] {
+        let certified = rcgen::generate_simple_self_signed([name.to_owned()])?;
+        fs::write(place("certificate.pem"), certified.cert.pem())?;
+        fs::write(place("key.pem"), certified.signing_key.serialize_pem())?;
+        let remote = SocketAddr::new("198.51.100.14".parse()?, network.port());
+        watch(rung, |view| {
+            let mut peers = Command::new(&python);
+            peers.arg(place("peers.py")).args([remote.ip().to_string(), remote.port().to_string(), name.to_owned()]);
+            peers.args([place("certificate.pem"), place("key.pem")]).arg(version);
+            Launch::inside(&network).run_command(peers, "")?;
+            let end = end_of(&view, remote)?;
+            ensure_named(&end, &[&format!("quic_sni flow {name}")])?;
+            ensure!(end.text("/tls/client/server_name") == Some(name), "{}", end.pretty());
+            Ok(())
+        })
+        .with_context(|| format!("beginning with {version}"))?;
     }
     Ok(())
 }

@@ -1,12 +1,25 @@
 //! UDP and ICMP: flows without a handshake.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    os::fd::AsRawFd as _,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
+use nix::{
+    libc,
+    sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg},
+};
 
 use crate::{
     Case,
-    support::{EchoSocket, Launch, Monitor, Network, Program, Record, Rung, Settings, Traffic, UdpServer, watch},
+    load::no_final_loss,
+    support::{
+        EchoSocket, LOCAL_IPV4, LOCAL_IPV6, Launch, Monitor, Network, Program, Record, Rung, Settings, Traffic,
+        UdpServer, View, bound_udp, is_emulated, watch,
+    },
     tcp::flow_end,
 };
 
@@ -21,6 +34,11 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("udp_connect_alone_sends_nothing", connect_only),
     Case::new("one_udp_socket_with_many_destinations", many_destinations),
     Case::new("a_udp_socket_that_connects_again_has_two_flows", connects_again),
+    Case::new("a_udp_server_answers_what_was_asked", |rung| server(rung, LOCAL_IPV4, ["111.13.100.1", "8.8.8.8"])),
+    Case::new("a_udp_server_over_ipv6_answers_what_was_asked", |rung| {
+        server(rung, LOCAL_IPV6, ["2409:8c00::1", "2001:4860:4860::8888"])
+    }),
+    Case::new("strangers_do_not_fill_the_tables_of_a_udp_server", strangers),
     Case::new("echo_by_raw_socket", |rung| echo(rung, "111.13.100.1", EchoSocket::Raw)),
     Case::new("echo_by_ping_socket", |rung| echo(rung, "111.13.100.1", EchoSocket::Ping)),
     Case::new("echo_over_ipv6_by_raw_socket", |rung| echo(rung, "2409:8c00::1", EchoSocket::Raw)),
@@ -83,6 +101,113 @@ fn connect_only(rung: Rung) -> Result<()> {
         alert.map_or_else(String::new, |it| it.pretty())
     );
     Ok(())
+}
+
+/// Clients on the list and off it ask one socket, in turn and twice each; only what begins with a question mark is
+/// answered. Their flows are theirs, with what they sent before the answer.
+fn server(rung: Rung, at: IpAddr, clients: [&str; 2]) -> Result<()> {
+    const UNANSWERED: &[u8] = &[b'x'; 70];
+    const QUESTION: &[u8] = &[b'?'; 101];
+    const REPLY: u64 = 57;
+    let network = Network::new()?;
+    let at = SocketAddr::new(at, network.port());
+    let program = Program::new("udp-server")?;
+    let mut sockets = Vec::new();
+    for client in clients {
+        let address = SocketAddr::new(client.parse()?, network.port());
+        sockets.push((address, network.inside(|| bound_udp(address))?));
+    }
+    watch(rung, |view| {
+        let serving = Launch::inside(&network).start(&program, &Traffic::UdpServe { at, answers: 4, reply: REPLY })?;
+        for (_, socket) in &sockets {
+            socket.send_to(UNANSWERED, at)?;
+        }
+        for _ in 0..2 {
+            for (_, socket) in &sockets {
+                ask(socket, QUESTION, at)?;
+            }
+        }
+        let pid = serving.finish()?.pid;
+        for (client, _) in &sockets {
+            let end = served(&view, &program, *client)?;
+            let check = || -> Result<()> {
+                ensure!(end.number("/process/pid") == Some(u64::from(pid)), "another process than {pid}");
+                ensure!(end.remote() == Some(at), "not to {at}");
+                // The opener is the source: what it sent is its.
+                let asked = (UNANSWERED.len() + 2 * QUESTION.len()) as u64;
+                ensure!(end.bytes() == (Some(asked), Some(2 * REPLY)), "not {asked} and {}", 2 * REPLY);
+                ensure!(!end.facts().contains(&"attempted"), "told as an attempt");
+                Ok(())
+            };
+            check().with_context(|| end.pretty())?;
+        }
+        let is_its = |record: &Record| record.executable() == Some(program.name());
+        let egress = view.now(|record| is_its(record) && record.is_egress());
+        ensure!(egress.is_empty(), "{}", egress.iter().map(|record| record.pretty()).collect::<String>());
+        // Bytes went to a flagged network all the same.
+        let alert = view.one("an alert", |record| record.is_alert() && is_its(record))?;
+        ensure!(alert.text("/network/direction") == Some("ingress"), "{}", alert.pretty());
+        ensure!(alert.text("/egresswatch/level") == Some("sent"), "{}", alert.pretty());
+        ensure!(alert.local() == sockets.first().map(|(client, _)| *client), "{}", alert.pretty());
+        Ok(())
+    })
+}
+
+/// More senders than are remembered, none of which is answered, but for the last.
+fn strangers(rung: Rung) -> Result<()> {
+    let count: u32 = if is_emulated() { 2_000 } else { 40_000 };
+    let network = Network::new()?;
+    let at = SocketAddr::new(LOCAL_IPV4, network.port());
+    let last = SocketAddr::new("8.8.8.8".parse()?, network.port());
+    let program = Program::new("udp-stormed")?;
+    let (storm, socket) = network.inside(|| Ok((UdpSocket::bind("0.0.0.0:0")?, bound_udp(last)?)))?;
+    // Fewer flows fit than there are senders.
+    let monitor = Monitor::start(rung, Settings { kernel: "flow_table_entries = 1024", rest: "" })?;
+    let view = monitor.view();
+    let serving = Launch::inside(&network).start(&program, &Traffic::UdpServe { at, answers: 1, reply: 9 })?;
+    for number in 0..count {
+        send_from(&storm, Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 0, 1).to_bits() + number), at)?;
+    }
+    ask(&socket, b"?", at)?;
+    serving.finish()?;
+    let end = served(&view, &program, last)?;
+    ensure!(end.bytes().1 == Some(9), "{}", end.pretty());
+    let flows = view.now(|record| record.is_flow_end() && record.executable() == Some(program.name()));
+    ensure!(flows.len() == 1, "{} flows", flows.len());
+    no_final_loss(&view)?;
+    monitor.stop().map(drop)
+}
+
+/// A datagram from an address of this network's, whichever the socket has.
+fn send_from(socket: &UdpSocket, from: Ipv4Addr, to: SocketAddr) -> Result<()> {
+    let from = libc::in_addr { s_addr: from.to_bits().to_be() };
+    let information = libc::in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: from, ipi_addr: libc::in_addr { s_addr: 0 } };
+    let control = [ControlMessage::Ipv4PacketInfo(&information)];
+    let data = [std::io::IoSlice::new(b"unasked")];
+    sendmsg(socket.as_raw_fd(), &data, &control, MsgFlags::empty(), Some(&SockaddrStorage::from(to)))?;
+    Ok(())
+}
+
+/// Asks until there is an answer: a socket that is stormed drops datagrams.
+fn ask(socket: &UdpSocket, question: &[u8], to: SocketAddr) -> Result<()> {
+    socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+    for _ in 0..5 {
+        socket.send_to(question, to)?;
+        if socket.recv(&mut [0; 512]).is_ok() {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("{to} does not answer")
+}
+
+/// The end of the flow that `client` opened to `program`.
+fn served(view: &View<'_>, program: &Program, client: SocketAddr) -> Result<Arc<Record>> {
+    view.one(&format!("the end of the flow from {client}"), |record| {
+        record.is_flow_end()
+            && record.executable() == Some(program.name())
+            && !record.is_egress()
+            && record.local() == Some(client)
+    })
 }
 
 fn many_destinations(rung: Rung) -> Result<()> {

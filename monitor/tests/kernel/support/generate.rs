@@ -49,6 +49,10 @@ pub(crate) enum Traffic {
     TcpExecAndSend { to: SocketAddr, before: u64, after: u64, program: PathBuf },
     /// Listen, and after the test's cue read `receive` bytes from the first to connect and answer with `send`.
     TcpListen { at: SocketAddr, receive: u64, send: u64 },
+    /// Listen, send `before` bytes to the first to connect, and on the test's cue `after` bytes.
+    TcpAccept { at: SocketAddr, before: u64, after: u64 },
+    /// Take datagrams at an address, and answer so many of those that begin with a question mark.
+    UdpServe { at: SocketAddr, answers: u64, reply: u64 },
     /// Connect a datagram socket and send one datagram; on the test's cue send another.
     UdpOnCue { to: SocketAddr, before: u64, after: u64 },
     /// A process and its child send on one unconnected datagram socket at once, each to its own address.
@@ -171,6 +175,16 @@ fn make(traffic: &Traffic) -> Result<()> {
             stream.write_all(&payload(*send))?;
             wait()
         }
+        Traffic::TcpAccept { at, before, after } => {
+            let listener = std::net::TcpListener::bind(at).with_context(|| format!("cannot listen at {at}"))?;
+            tell(&Facts::default())?;
+            let (mut stream, _) = listener.accept()?;
+            stream.write_all(&payload(*before))?;
+            io::stdin().read_line(&mut String::new())?;
+            stream.write_all(&payload(*after))?;
+            wait()
+        }
+        Traffic::UdpServe { at, answers, reply } => serve_datagrams(*at, *answers, *reply),
         Traffic::UdpOnCue { to, before, after } => {
             let socket = udp_socket(to.is_ipv4())?;
             socket.connect(to)?;
@@ -254,6 +268,22 @@ fn make(traffic: &Traffic) -> Result<()> {
         Traffic::Handed(handed) => handed.make(),
         Traffic::Swarm { programs, times, parallel, traffic } => swarm(programs, *times, *parallel, traffic),
     }
+}
+
+fn serve_datagrams(at: SocketAddr, answers: u64, reply: u64) -> Result<()> {
+    let socket = super::bound_udp(at)?;
+    socket.set_read_timeout(Some(SILENCE_MAX))?;
+    tell(&Facts::default())?;
+    let mut request = vec![0_u8; 1 << 16];
+    let mut answered = 0;
+    while answered < answers {
+        let (length, client) = socket.recv_from(&mut request).context("nobody asks")?;
+        if request.get(..length).and_then(|request| request.first()) == Some(&b'?') {
+            socket.send_to(&payload(reply), client)?;
+            answered += 1;
+        }
+    }
+    wait()
 }
 
 /// One request and its reply; the connection stays open.

@@ -52,8 +52,8 @@ impl fmt::Display for Rung {
     }
 }
 
-/// Whether the monitor finds connections that are older than itself.
-pub(crate) fn has_inventory() -> bool {
+/// Whether the kernel lets a program walk over sockets: elsewhere the monitor asks the processes that hold them.
+pub(crate) fn has_socket_iterator() -> bool {
     kernel_version() >= (5, 12) && Path::new("/sys/kernel/btf/vmlinux").exists()
 }
 

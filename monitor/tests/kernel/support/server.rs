@@ -17,14 +17,14 @@ use nix::{
     libc,
     sys::{
         socket::{
-            AddressFamily, Backlog, MsgFlags, SockFlag, SockType, SockaddrStorage, bind, listen, recvfrom, sendto,
-            setsockopt, shutdown, socket, sockopt,
+            AddressFamily, Backlog, MsgFlags, SockFlag, SockType, SockaddrStorage, bind, connect, listen, recvfrom,
+            sendto, setsockopt, shutdown, socket, sockopt,
         },
         time::{TimeVal, TimeValLike as _},
     },
 };
 
-use super::{Network, patience};
+use super::{Network, generate::SILENCE_MAX, patience};
 
 /// Connections served at a time.
 const WORKERS: usize = 8;
@@ -267,6 +267,15 @@ pub(crate) fn bound_tcp(address: SocketAddr) -> Result<TcpListener> {
     let socket = freely_bound(address, SockType::Stream)?;
     listen(&socket, Backlog::MAXCONN)?;
     Ok(TcpListener::from(socket))
+}
+
+/// A connection from one address to another.
+pub(crate) fn connected_tcp(from: SocketAddr, to: SocketAddr) -> Result<TcpStream> {
+    let socket = freely_bound(from, SockType::Stream)?;
+    connect(socket.as_raw_fd(), &SockaddrStorage::from(to)).with_context(|| format!("cannot connect to {to}"))?;
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(SILENCE_MAX))?;
+    Ok(stream)
 }
 
 /// A datagram socket at one address.
