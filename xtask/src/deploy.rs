@@ -25,6 +25,9 @@ const UNITS: [(&str, &str); 3] = [
     ("egresswatch-data.timer", "OnCalendar=daily\n"),
 ];
 
+/// What those add to the unit who need it.
+const DROP_INS: [&str; 2] = ["network-outputs.conf", "older-kernels.conf"];
+
 /// Runs the command.
 pub(crate) fn check(workspace: &Workspace) -> Result<()> {
     let mut summary = Summary::default();
@@ -49,14 +52,18 @@ fn units(workspace: &Workspace) -> Result<()> {
         fs::write(&copy, text).with_context(|| format!("cannot write {}", copy.display()))?;
         copies.push(copy);
     }
-    // The drop-in is read with the service.
+    // The drop-ins are read with the service.
     let drop_ins = folder.path().join("egresswatch.service.d");
     fs::create_dir(&drop_ins).with_context(|| format!("cannot create {}", drop_ins.display()))?;
-    let drop_in = workspace.path("deploy/systemd/network-outputs.conf");
-    fs::copy(&drop_in, drop_ins.join("network-outputs.conf"))
-        .with_context(|| format!("cannot read {}", drop_in.display()))?;
+    for name in DROP_INS {
+        let drop_in = workspace.path("deploy/systemd").join(name);
+        fs::copy(&drop_in, drop_ins.join(name)).with_context(|| format!("cannot read {}", drop_in.display()))?;
+    }
     let verdict = process::output(process::command("systemd-analyze").args(["verify", "--man=no"]).args(&copies))?;
     ensure!(verdict.trim().is_empty(), "systemd-analyze says: {verdict}");
+    // What old kernels need is open nowhere else, and not judged.
+    let older = drop_ins.join("older-kernels.conf");
+    fs::remove_file(&older).with_context(|| format!("cannot remove {}", older.display()))?;
     for copy in copies.iter().filter(|copy| copy.extension().is_some_and(|extension| extension == "service")) {
         let mut security = process::command("systemd-analyze");
         security.args(["security", "--offline=true", "--no-pager", &format!("--threshold={EXPOSURE_MAX}")]).arg(copy);

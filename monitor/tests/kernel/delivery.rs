@@ -282,8 +282,9 @@ fn reader_gone(rung: Rung) -> Result<()> {
     fs::write(
         folder.path().join("config.toml"),
         format!(
-            "[control]\nsocket = {socket:?}\n[spool]\ndirectory = {:?}\n[outputs.pipe]\ntype = \"stdout\"\n",
-            folder.path().join("spool")
+            "[control]\nsocket = \"{}\"\n[spool]\ndirectory = \"{}\"\n[outputs.pipe]\ntype = \"stdout\"\n",
+            socket.display(),
+            folder.path().join("spool").display()
         ),
     )?;
     let network = Network::new()?;

@@ -261,11 +261,12 @@ fn logins() -> Result<()> {
         let login = match mechanism {
             "-" => String::new(),
             _ => format!(
-                "sasl = {{ mechanism = \"{mechanism}\", username = \"egresswatch\", password = {{ file = {secret:?} }} }}\n"
+                "sasl = {{ mechanism = \"{mechanism}\", username = \"egresswatch\", password = {{ file = \"{}\" }} }}\n",
+                secret.display()
             ),
         };
         let ca = folder.path().join("ca.pem");
-        Ok(toml::from_str(&format!("brokers = {addresses:?}\ntls = {{ ca = {ca:?} }}\n{login}"))?)
+        Ok(toml::from_str(&format!("brokers = {addresses:?}\ntls = {{ ca = \"{}\" }}\n{login}", ca.display()))?)
     };
     for (round, mechanism) in ["-", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"].into_iter().enumerate() {
         let (_front, addresses) = Front::start(&brokers, folder.path(), mechanism)?;
