@@ -36,8 +36,8 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("translated_destination", translated).needs("nft"),
 ];
 
-/// MPTCP sends data again when its own acknowledgement is late, in new bytes of the same TCP connection. Each packet is
-/// seen, and nothing in it says that its bytes are old.
+/// MPTCP sends data again, in new bytes of the same TCP connection, when its own acknowledgement is late, and the last byte
+/// to ask whether a full receiver has room again. Each packet is seen, and nothing in it says that its bytes are old.
 fn mptcp(rung: Rung) -> Result<()> {
     const BYTES: (u64, u64) = (300_007, 200_003);
     if !fs::read_to_string("/proc/sys/net/mptcp/enabled").is_ok_and(|text| text.trim() == "1") {
@@ -57,7 +57,9 @@ fn mptcp(rung: Rung) -> Result<()> {
             let sent = Sent { network: &network, program: &program, pid, remote, bytes: BYTES, caveats: &[] };
             check_identity(&end, &sent).with_context(|| end.pretty())?;
             ensure!(network.counter("netstat", "MPCapableACKRX")? == 1, "the connection is plain TCP");
-            let sent_again = network.counter("netstat", "MPTCPRetrans")? > 0;
+            // What is sent again is counted by the sender, what is only asked with by who receives it.
+            let sent_again =
+                network.counter("netstat", "MPTCPRetrans")? > 0 || network.counter("netstat", "DuplicateData")? > 0;
             let (out, back) = end.bytes();
             let extra = (out.unwrap_or(0).checked_sub(BYTES.0), back.unwrap_or(0).checked_sub(BYTES.1));
             let (Some(out), Some(back)) = extra else { anyhow::bail!("too few bytes: {}", end.pretty()) };
