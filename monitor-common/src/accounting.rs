@@ -54,8 +54,9 @@ pub fn tcp_progress(high: Option<u32>, sequence: u32, flags: u8, payload_bytes: 
         Some(high) => high,
         None => start,
     };
-    // Only payload moves the mark: the number that a FIN takes, and keep-alive probes behind the mark, carry none.
-    if payload_bytes == 0 {
+    // Only payload moves the mark, and a FIN, which stands where it ends. The number that the FIN takes is none of it, and
+    // what comes after a FIN or probes behind the mark carries none.
+    if payload_bytes == 0 && flags & tcp_flag::FIN == 0 {
         return (high, 0);
     }
     // Sequence numbers wrap: the sign of the distance says which one is later (RFC 9293, section 3.4).
@@ -114,10 +115,17 @@ mod tests {
     }
 
     #[test]
+    fn a_fin_tells_of_payload_that_was_not_seen() {
+        assert_eq!(tcp_progress(Some(200), 250, tcp_flag::FIN | tcp_flag::ACK, 0), (250, 50));
+        assert_eq!(tcp_progress(Some(250), 250, tcp_flag::FIN | tcp_flag::ACK, 0), (250, 0));
+    }
+
+    #[test]
     fn the_number_that_a_fin_takes_is_not_payload() {
         let (high, moved) = tcp_progress(Some(200), 200, tcp_flag::FIN, 0);
         assert_eq!((high, moved), (200, 0));
         assert_eq!(tcp_progress(Some(high), 201, tcp_flag::ACK, 0), (200, 0));
+        assert_eq!(tcp_progress(Some(high), 201, tcp_flag::RST, 0), (200, 0));
     }
 
     #[test]

@@ -36,9 +36,11 @@ pub mod kind {
     pub const CGROUP: u16 = 6;
     /// [`super::CaptureRecord`], of one of its sizes.
     pub const CAPTURE: u16 = 7;
+    /// [`super::FlowHintRecord`].
+    pub const FLOW_HINT: u16 = 8;
 }
 
-/// Values of [`Header::reason`] in a [`FlowRecord`]: why the kernel reported now.
+/// Values of [`Header::reason`] in a [`FlowRecord`] or a [`FlowHintRecord`]: why the kernel reported now.
 pub mod reason {
     /// The process asked for the flow (`connect`, or the first unconnected send); nothing left the host yet.
     pub const ATTEMPT: u16 = 1;
@@ -114,7 +116,7 @@ pub struct FlowFlags {
 pub struct Header {
     /// One of [`kind`].
     pub kind: u16,
-    /// One of [`reason`] for a flow, 0 otherwise.
+    /// One of [`reason`] for a flow and a hint at one, 0 otherwise.
     pub reason: u16,
     /// Size of the whole record in bytes.
     pub size_bytes: u32,
@@ -253,6 +255,17 @@ pub struct FlowRecord {
     pub state: FlowState,
 }
 
+/// An ordinary flow has news: its entry in the flow table tells them. Most flows end before the daemon looks, and their
+/// last report says it all, so that the news of a flow that goes on need no more than its key.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowHintRecord {
+    /// Kind, reason, size, time.
+    pub header: Header,
+    /// Which flow.
+    pub key: FlowKey,
+}
+
 /// A socket with several flows (an unconnected UDP socket, say) was released: the daemon collects their totals.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -381,6 +394,7 @@ const _: () = {
     assert!(core::mem::offset_of!(FlowState, flags) == 208);
     assert!(core::mem::offset_of!(FlowState, payload_out_bytes) == 280);
     assert!(size_of::<FlowRecord>() == 416);
+    assert!(size_of::<FlowHintRecord>() == 48);
     assert!(size_of::<SocketReleasedRecord>() == 24);
     assert!(size_of::<ExecRecord>() == 880);
     assert!(size_of::<ForkRecord>() == 40);

@@ -27,12 +27,25 @@ pub struct SocketState {
     pub has_flagged: u8,
     /// The socket is older than the hooks, and the daemon found the process that holds it.
     pub is_snapshot: u8,
+    /// Packets were counted here that `flow`'s entry does not have yet.
+    pub is_ahead: u8,
     /// Named padding.
-    pub padding: [u8; 6],
+    pub padding: u8,
+    /// Highest TCP sequence number received on `flow` plus one.
+    pub received_high: u32,
+    /// Packets of `flow` that left, if it is TCP: all of them. Its entry gets this and the next three with the next payload
+    /// or milestone, so that a packet of headers alone costs an addition here.
+    pub packets_out: u64,
+    /// Packets that arrived.
+    pub packets_in: u64,
+    /// Bytes of IP packets that left.
+    pub wire_out_bytes: u64,
+    /// Bytes of IP packets that arrived.
+    pub wire_in_bytes: u64,
 }
 
 // An interface between two separately compiled programs.
-const _: () = assert!(size_of::<SocketState>() == 136);
+const _: () = assert!(size_of::<SocketState>() == 168);
 
 // SAFETY: `repr(C)`, only integers and byte arrays, padding is named, any bit pattern is valid.
 #[cfg(feature = "user")]

@@ -25,7 +25,7 @@ use crate::{
     identity::{Actor, read_current},
     maps::ADDRESSED_SENDS,
     setting,
-    storage::{OpenFlows as _, own_state},
+    storage::{Following as _, own_state},
 };
 
 /// A process asks for a connection (TCP), or sets a default destination (UDP, which sends nothing).
@@ -47,11 +47,14 @@ pub(crate) fn connecting(ctx: &SockAddrContext, family: u8) {
         read_current(&mut state.identity, namespace);
         existing.flags.attempted = 1;
         flow::note_sender(&key, existing, Actor::current());
+        if state.flow != key {
+            state.follow(&key, Some(existing));
+        }
     } else {
         open(state, &key, namespace, now_ns);
+        state.follow(&key, None);
     }
     state.created_only = 0;
-    state.flow = key;
 }
 
 /// Opens the flow that the current process asks for, and keeps the process as the socket's. It is read once, into the

@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 use monitor_common::{
     loss::LossReason,
-    record::{FlowFlags, FlowKey, FlowRecord, FlowState, Header, SocketReleasedRecord, kind, reason},
+    record::{FlowFlags, FlowHintRecord, FlowKey, FlowRecord, FlowState, Header, SocketReleasedRecord, kind, reason},
 };
 
 use crate::{
@@ -27,10 +27,15 @@ pub(crate) fn count_loss(reason: LossReason) {
     }
 }
 
-/// Reports `state` of flow `key`. `false` if the ring was full: the flow table still holds the truth.
+/// Reports `state` of flow `key`. `false` if the ring was full: the flow table still holds the truth. Of an ordinary flow
+/// only the end is told as it is, because its entry goes; before that the daemon learns that there is something to read.
 #[inline(always)]
-pub(crate) fn flow(key: &FlowKey, state: &FlowState, reason: u16, now_ns: u64) -> bool {
-    let header = Header { kind: kind::FLOW, reason, size_bytes: size_of::<FlowRecord>() as u32, boot_ns: now_ns };
+pub(crate) fn flow(key: &FlowKey, state: &FlowState, why: u16, now_ns: u64) -> bool {
+    if state.flags.flagged == 0 && why != reason::CLOSED {
+        return hint(key, why, now_ns);
+    }
+    let size_bytes = size_of::<FlowRecord>() as u32;
+    let header = Header { kind: kind::FLOW, reason: why, size_bytes, boot_ns: now_ns };
     if state.flags.flagged != 0 {
         let Some(mut entry) = FLAGGED_EVENTS.reserve_untyped::<FlowRecord>(0) else {
             count_loss(LossReason::FlaggedRingFull);
@@ -46,6 +51,24 @@ pub(crate) fn flow(key: &FlowKey, state: &FlowState, reason: u16, now_ns: u64) -
     };
     write_flow(entry.as_mut_ptr(), header, key, state);
     entry.submit(flow_wake_flags());
+    true
+}
+
+#[inline(always)]
+fn hint(key: &FlowKey, why: u16, now_ns: u64) -> bool {
+    let wake = flow_wake_flags();
+    let Some(mut entry) = FLOW_EVENTS.reserve_untyped::<FlowHintRecord>(0) else {
+        count_loss(LossReason::FlowRingFull);
+        return false;
+    };
+    let size_bytes = size_of::<FlowHintRecord>() as u32;
+    let record = entry.as_mut_ptr();
+    // SAFETY: `record` points to a reserved ring entry of this size and alignment.
+    unsafe {
+        (&raw mut (*record).header).write(Header { kind: kind::FLOW_HINT, reason: why, size_bytes, boot_ns: now_ns });
+        (&raw mut (*record).key).write(*key);
+    }
+    entry.submit(wake);
     true
 }
 

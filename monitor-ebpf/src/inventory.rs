@@ -25,7 +25,7 @@ use crate::{
     offset,
     read::field,
     sock,
-    storage::{OpenFlows as _, own_state},
+    storage::{Following as _, own_state},
 };
 
 /// Fields of the iterator's context, `struct bpf_iter__task_file` (`kernel/bpf/task_iter.c`): a stable interface, each
@@ -112,7 +112,7 @@ fn connected(sk: u64, key: FlowKey, family: u8, state: &mut SocketState) {
         let Some(flow) = flow::open(&key, Connector::Known(&state.identity), FOUND, now_ns, 0) else { return };
         (flow.local_address, flow.local_port_be) = sock::local(sk, family);
         state.flow_opened(flow);
-        state.flow = key;
+        state.follow(&key, Some(flow));
         flow
     };
     flow.flags.snapshot = 1;

@@ -19,8 +19,8 @@ use aya_ebpf::{
 use monitor_common::{
     accounting::{report_is_due, tcp_progress, wire_bytes},
     loss::LossReason,
-    packet::{Headers, PROTOCOL_TCP, PROTOCOL_UDP, Packet, read_headers},
-    record::{FAMILY_IPV4, FlowKey, FlowState, reason},
+    packet::{Headers, PROTOCOL_TCP, PROTOCOL_UDP, Packet, mapped, read_headers, tcp_flag},
+    record::{FAMILY_IPV4, FAMILY_IPV6, FlowKey, FlowState, reason},
     settings::Settings,
     socket::SocketState,
 };
@@ -31,7 +31,7 @@ use crate::{
     flow::{self, Connector},
     maps::SOCKETS,
     setting,
-    storage::{OpenFlows as _, own_state},
+    storage::{Following as _, own_state},
     unasked,
 };
 
@@ -67,13 +67,29 @@ pub(crate) fn load_byte(skb: *mut __sk_buff, offset: u32) -> Option<u8> {
 pub(crate) fn seen(ctx: &SkBuffContext, direction: Direction) {
     let skb = ctx.skb.skb;
     let Some(sk) = full_socket(skb) else { return };
-    let Some(headers) = read_headers(&SkBuffPacket(skb)).and_then(forget_the_way) else {
+    let state = SOCKETS.get(sk);
+    // SAFETY: a socket from the context, checked to be there.
+    let protocol = unsafe { (*sk).protocol };
+    // What arrives opens no flow, so that a socket without one has nothing to count; only who began with UDP is noted.
+    if direction == Direction::In
+        && protocol != u32::from(PROTOCOL_UDP)
+        && state.as_ref().is_none_or(|state| state.open_flows == 0)
+    {
+        return;
+    }
+    let Some(headers) = headers(skb).and_then(forget_the_way) else {
         emit::count_loss(LossReason::PacketUnreadable);
         return;
     };
     // SAFETY: the context of a packet hook.
     let (length_bytes, segments) = unsafe { ((*skb).len, (*skb).gso_segs) };
     let payload_bytes = length_bytes.saturating_sub(headers.header_bytes);
+    if payload_bytes == 0
+        && let Some(state) = state
+        && is_counted(state, &headers, direction, length_bytes)
+    {
+        return;
+    }
     // SAFETY: the context of a packet hook.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
     // SAFETY: takes no arguments.
@@ -84,7 +100,8 @@ pub(crate) fn seen(ctx: &SkBuffContext, direction: Direction) {
     if flow.flags.midstream != 0 && flow.connector.tgid == 0 {
         learn_process(flow, sk);
     }
-    let moved_bytes = account(flow, &headers, direction, payload_bytes, wire);
+    let state = SOCKETS.get(sk).filter(|state| state.counts(&key));
+    let moved_bytes = account(flow, state, &headers, direction, payload_bytes, wire);
     flow.last_boot_ns = now_ns;
     // Before any report, so that the names are there when the flow is judged.
     let accounted = Accounted { skb, headers: &headers, direction, payload_bytes, moved_bytes, now_ns };
@@ -115,6 +132,81 @@ pub(crate) fn seen(ctx: &SkBuffContext, direction: Direction) {
     if moved_bytes > 0 && report_is_due(&settings, now_ns, flow.reported_boot_ns, total, flow.reported_bytes) {
         report(&key, flow, reason::PROGRESS, now_ns);
     }
+}
+
+/// The packet's headers.
+#[inline(always)]
+fn headers(skb: *mut __sk_buff) -> Option<Headers> {
+    match linear_headers(skb) {
+        Some(headers) => Some(headers),
+        None => read_headers(&SkBuffPacket(skb)),
+    }
+}
+
+/// The headers of TCP or UDP that follow an IP header without options or extensions, all in the packet's linear part: those
+/// of nearly every packet, which are read without a call of a helper for each field. `None`: it is another kind of packet.
+#[inline(always)]
+fn linear_headers(skb: *mut __sk_buff) -> Option<Headers> {
+    let mut headers = Headers::default();
+    let ip: &[u8; 20] = linear::<0, 20>(skb)?;
+    if ip[0] == 0x45 {
+        headers.family = FAMILY_IPV4;
+        headers.protocol = ip[9];
+        headers.source = mapped([ip[12], ip[13], ip[14], ip[15]]);
+        headers.destination = mapped([ip[16], ip[17], ip[18], ip[19]]);
+        if headers.protocol == PROTOCOL_TCP {
+            read_tcp(&mut headers, linear::<20, 14>(skb)?, 20);
+        } else {
+            read_udp(&mut headers, linear::<20, 4>(skb)?, 20)?;
+        }
+    } else {
+        let ip: &[u8; 40] = linear::<0, 40>(skb)?;
+        if ip[0] >> 4 != 6 {
+            return None;
+        }
+        headers.family = FAMILY_IPV6;
+        headers.protocol = ip[6];
+        headers.source.copy_from_slice(&ip[8..24]);
+        headers.destination.copy_from_slice(&ip[24..40]);
+        if headers.protocol == PROTOCOL_TCP {
+            read_tcp(&mut headers, linear::<40, 14>(skb)?, 40);
+        } else {
+            read_udp(&mut headers, linear::<40, 4>(skb)?, 40)?;
+        }
+    }
+    Some(headers)
+}
+
+#[inline(always)]
+fn read_tcp(headers: &mut Headers, tcp: &[u8; 14], ip_bytes: u32) {
+    headers.source_port_be = u16::from_ne_bytes([tcp[0], tcp[1]]);
+    headers.destination_port_be = u16::from_ne_bytes([tcp[2], tcp[3]]);
+    headers.tcp_sequence = u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]);
+    headers.tcp_flags = tcp[13];
+    headers.header_bytes = ip_bytes + u32::from(tcp[12] >> 4) * 4;
+}
+
+#[inline(always)]
+fn read_udp(headers: &mut Headers, udp: &[u8; 4], ip_bytes: u32) -> Option<()> {
+    if headers.protocol != PROTOCOL_UDP {
+        return None;
+    }
+    headers.source_port_be = u16::from_ne_bytes([udp[0], udp[1]]);
+    headers.destination_port_be = u16::from_ne_bytes([udp[2], udp[3]]);
+    headers.header_bytes = ip_bytes + 8;
+    Some(())
+}
+
+/// The `N` bytes at `AT`, if they are in the packet's linear part. The hook shows packets from the IP header on.
+#[inline(always)]
+fn linear<'a, const AT: usize, const N: usize>(skb: *mut __sk_buff) -> Option<&'a [u8; N]> {
+    // SAFETY: the context of a packet hook.
+    let (start, end) = unsafe { ((*skb).data as usize, (*skb).data_end as usize) };
+    if start + AT + N > end {
+        return None;
+    }
+    // SAFETY: the bytes were checked to be there; the verifier checks it as well.
+    Some(unsafe { &*((start + AT) as *const [u8; N]) })
 }
 
 /// The same headers, of which the verifier no longer knows by which way through the parser they came: it would follow
@@ -182,7 +274,7 @@ fn flow_of<'a>(
         flow.flags.attempted = 1;
     }
     state.flow_opened(flow);
-    state.flow = *key;
+    state.follow(key, Some(flow));
     Some(flow)
 }
 
@@ -235,40 +327,90 @@ fn is_group(key: &FlowKey) -> bool {
 }
 
 /// Adds a packet to its flow's counters and says how many payload bytes it moved. Additions are atomic, because both
-/// directions, and several threads of one datagram socket, run on different CPUs at once.
+/// directions, and several threads of one datagram socket, run on different CPUs at once. The packets of a TCP connection
+/// are counted in its socket's `state`.
 #[inline(always)]
-fn account(flow: &mut FlowState, headers: &Headers, direction: Direction, payload_bytes: u32, wire: u64) -> u32 {
-    let tcp = headers.protocol == PROTOCOL_TCP;
+fn account(
+    flow: &mut FlowState,
+    state: Option<&mut SocketState>,
+    headers: &Headers,
+    direction: Direction,
+    payload_bytes: u32,
+    wire: u64,
+) -> u32 {
+    let mut moved = payload_bytes;
+    if headers.protocol == PROTOCOL_TCP {
+        let (known, high) = match direction {
+            Direction::Out => (&mut flow.flags.sent_high_known, &mut flow.tcp_sent_high),
+            Direction::In => (&mut flow.flags.received_high_known, &mut flow.tcp_received_high),
+        };
+        let before = if *known == 0 { None } else { Some(*high) };
+        (*high, moved) = tcp_progress(before, headers.tcp_sequence, headers.tcp_flags, payload_bytes);
+        *known = 1;
+    }
+    match direction {
+        Direction::Out => add(&mut flow.payload_out_bytes, u64::from(moved)),
+        Direction::In => add(&mut flow.payload_in_bytes, u64::from(moved)),
+    }
+    if let Some(state) = state {
+        state.received_high = flow.tcp_received_high;
+        count(state, direction, wire);
+        state.publish(flow);
+        return moved;
+    }
     match direction {
         Direction::Out => {
-            let mut moved = payload_bytes;
-            if tcp {
-                let known = flow.flags.sent_high_known != 0;
-                let high = if known { Some(flow.tcp_sent_high) } else { None };
-                (flow.tcp_sent_high, moved) =
-                    tcp_progress(high, headers.tcp_sequence, headers.tcp_flags, payload_bytes);
-                flow.flags.sent_high_known = 1;
-            }
-            add(&mut flow.payload_out_bytes, u64::from(moved));
             add(&mut flow.wire_out_bytes, wire);
             add(&mut flow.packets_out, 1);
-            moved
         }
         Direction::In => {
-            let mut moved = payload_bytes;
-            if tcp {
-                let known = flow.flags.received_high_known != 0;
-                let high = if known { Some(flow.tcp_received_high) } else { None };
-                (flow.tcp_received_high, moved) =
-                    tcp_progress(high, headers.tcp_sequence, headers.tcp_flags, payload_bytes);
-                flow.flags.received_high_known = 1;
-            }
-            add(&mut flow.payload_in_bytes, u64::from(moved));
             add(&mut flow.wire_in_bytes, wire);
             add(&mut flow.packets_in, 1);
-            moved
         }
     }
+    moved
+}
+
+/// Counts a packet at the socket of its TCP connection.
+#[inline(always)]
+fn count(state: &mut SocketState, direction: Direction, wire: u64) {
+    match direction {
+        Direction::Out => {
+            add(&mut state.packets_out, 1);
+            add(&mut state.wire_out_bytes, wire);
+        }
+        Direction::In => {
+            add(&mut state.packets_in, 1);
+            add(&mut state.wire_in_bytes, wire);
+        }
+    }
+}
+
+/// Counts a packet that carries only TCP's headers on the socket's own flow. Nothing of it is news but that it passed:
+/// its entry in the flow table gets it with the next payload or milestone. `false`: it is another kind of packet.
+#[inline(always)]
+fn is_counted(state: &mut SocketState, headers: &Headers, direction: Direction, length_bytes: u32) -> bool {
+    if headers.protocol != PROTOCOL_TCP || state.flow.protocol != PROTOCOL_TCP || state.flow.socket_cookie == 0 {
+        return false;
+    }
+    let (address, port_be) = match direction {
+        Direction::Out => (&headers.destination, headers.destination_port_be),
+        Direction::In => (&headers.source, headers.source_port_be),
+    };
+    // Another address or port than the one asked for: the network translates it.
+    if port_be != state.flow.remote_port_be || *address != state.flow.remote_address {
+        return false;
+    }
+    // The other side's end tells of payload that passed unseen, while the handshake made this socket of the listener's.
+    if direction == Direction::In
+        && headers.tcp_flags & tcp_flag::FIN != 0
+        && headers.tcp_sequence != state.received_high
+    {
+        return false;
+    }
+    count(state, direction, u64::from(length_bytes));
+    state.is_ahead = 1;
+    true
 }
 
 /// Adds to a counter that other CPUs add to as well.

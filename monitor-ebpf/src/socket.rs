@@ -11,7 +11,13 @@ use aya_ebpf::{
 };
 use monitor_common::{offsets::UNKNOWN, record::reason};
 
-use crate::{emit, flow, identity::read_current, maps::SOCKETS, offset, setting, storage::own_state};
+use crate::{
+    emit, flow,
+    identity::read_current,
+    maps::SOCKETS,
+    offset, setting,
+    storage::{Following as _, own_state},
+};
 
 const SOCK_STREAM: u32 = 1;
 const SOCK_DGRAM: u32 = 2;
@@ -66,6 +72,9 @@ pub(crate) fn released(ctx: &SockContext) {
     }
     let Some(flow) = flow else { return };
     flow.flags.released = 1;
+    if state.counts(&key) {
+        state.publish(flow);
+    }
     if state.end_by_state != 0 {
         return;
     }

@@ -20,7 +20,8 @@ use aya_ebpf::{
 };
 use monitor_common::{
     packet::{PROTOCOL_TCP, is_mapped, mapped},
-    record::{FAMILY_IPV4, FAMILY_IPV6, FlowFlags, FlowKey, reason},
+    record::{FAMILY_IPV4, FAMILY_IPV6, FlowFlags, FlowKey, FlowState, reason},
+    socket::SocketState,
 };
 
 use crate::{
@@ -30,7 +31,7 @@ use crate::{
     maps::SOCKETS,
     sock::namespace_cookie,
     socket::listen_tells,
-    storage::{OpenFlows as _, own_state},
+    storage::{Following as _, own_state},
 };
 
 const AF_INET: u32 = 2;
@@ -71,17 +72,42 @@ fn listening(ctx: &SockOpsContext) {
 /// A connection attempt starts: ask to be told of its end.
 #[inline(always)]
 fn watch_end(ctx: &SockOpsContext) {
+    let Some(sk) = socket(ctx) else { return };
+    let Some(state) = SOCKETS.get(sk) else { return };
+    let flow = flow::find(&state.flow);
     // SAFETY: the context of a socket-operations hook.
-    if unsafe { bpf_sock_ops_cb_flags_set(ctx.ops, BPF_SOCK_OPS_STATE_CB_FLAG as i32) } != 0 {
+    if unsafe { bpf_sock_ops_cb_flags_set(ctx.ops, BPF_SOCK_OPS_STATE_CB_FLAG as i32) } == 0 {
+        state.end_by_state = 1;
+    }
+    if let Some(flow) = flow {
+        flow.flags.end_by_state = state.end_by_state;
+        note_local(ctx, flow);
+    }
+}
+
+/// Notes the socket's own end, which it has by now. The packets do not tell it if none carries payload.
+#[inline(always)]
+fn note_local(ctx: &SockOpsContext, flow: &mut FlowState) {
+    let port_be = (ctx.local_port() as u16).to_be();
+    if flow.local_port_be != 0 || port_be == 0 {
         return;
     }
-    let Some(sk) = socket(ctx) else { return };
-    if let Some(state) = SOCKETS.get(sk) {
-        state.end_by_state = 1;
-        if let Some(flow) = flow::find(&state.flow) {
-            flow.flags.end_by_state = 1;
-        }
-    }
+    flow.local_address = if ctx.family() == AF_INET {
+        mapped(ctx.local_ip4().to_ne_bytes())
+    } else {
+        // SAFETY: the context of a socket-operations hook; four separate loads, because it allows no others.
+        let words = unsafe {
+            [
+                (&raw const (*ctx.ops).local_ip6[0]).read_volatile(),
+                (&raw const (*ctx.ops).local_ip6[1]).read_volatile(),
+                (&raw const (*ctx.ops).local_ip6[2]).read_volatile(),
+                (&raw const (*ctx.ops).local_ip6[3]).read_volatile(),
+            ]
+        };
+        // SAFETY: sixteen initialised bytes.
+        unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(words) }
+    };
+    flow.local_port_be = port_be;
 }
 
 /// The handshake of an outgoing connection is done.
@@ -94,6 +120,8 @@ fn established(ctx: &SockOpsContext) {
     let now_ns = unsafe { bpf_ktime_get_boot_ns() };
     flow.flags.established = 1;
     flow.established_boot_ns = now_ns;
+    flow.last_boot_ns = now_ns;
+    expect_first_byte(ctx, state, flow);
     if flow.flags.flagged != 0 {
         emit::flow(&state.flow, flow, reason::ESTABLISHED, now_ns);
     }
@@ -117,13 +145,31 @@ fn accepted(ctx: &SockOpsContext) {
     let connector = Connector::of_socket(&state.identity);
     if let Some(flow) = flow::open(&key, connector, flags, now_ns, 0) {
         flow.established_boot_ns = now_ns;
+        note_local(ctx, flow);
         if state.end_by_state != 0 {
             flow.flags.end_by_state = 1;
         }
         emit::flow(&key, flow, reason::ESTABLISHED, now_ns);
         state.flow_opened(flow);
+        state.follow(&key, Some(flow));
+        expect_first_byte(ctx, state, flow);
+    } else {
+        state.follow(&key, None);
     }
-    state.flow = key;
+}
+
+/// Notes where the payload of the other side begins. Its first packets may pass the packet hook before this socket has its
+/// flow, as the listener's, or out of order: what comes later tells then how much there was.
+#[inline(always)]
+fn expect_first_byte(ctx: &SockOpsContext, state: &mut SocketState, flow: &mut FlowState) {
+    if flow.flags.received_high_known != 0 {
+        return;
+    }
+    // SAFETY: the context of a socket-operations hook; the verifier checks the access.
+    let received_next = unsafe { (*ctx.ops).rcv_nxt };
+    flow.tcp_received_high = received_next;
+    flow.flags.received_high_known = 1;
+    state.received_high = received_next;
 }
 
 /// A connection changed its state; only its end matters here.
@@ -139,6 +185,11 @@ fn ended(ctx: &SockOpsContext) {
     let now_ns = unsafe { bpf_ktime_get_boot_ns() };
     if ctx.arg(0) == BPF_TCP_SYN_SENT && flow.flags.established == 0 {
         flow.flags.failed = 1;
+    }
+    if state.is_ahead != 0 {
+        // When the packets passed that its entry does not have yet is not known: the last one mostly brought the end.
+        flow.last_boot_ns = now_ns;
+        state.publish(flow);
     }
     flow::close(&state.flow, flow, now_ns);
     state.flow_closed();

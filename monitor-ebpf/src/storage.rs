@@ -4,14 +4,25 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use monitor_common::{
     loss::LossReason,
+    packet::PROTOCOL_TCP,
     record::{FlowKey, FlowState},
     socket::SocketState,
 };
 
 use crate::{emit, maps::SOCKETS};
 
-/// The count of a socket's open flows.
-pub(crate) trait OpenFlows {
+/// Which flow a socket is about, and the count of those that are open.
+pub(crate) trait Following {
+    /// Makes `key` the flow that the socket is about. What its entry counted so far is counted on at the socket.
+    fn follow(&mut self, key: &FlowKey, flow: Option<&FlowState>);
+
+    /// Whether the packets of `key` are counted at the socket.
+    fn counts(&self, key: &FlowKey) -> bool;
+
+    /// Gives the entry of its flow the packets that are counted at the socket. Two CPUs that do it at once may leave it a
+    /// packet behind until the next time.
+    fn publish(&mut self, flow: &mut FlowState);
+
     /// Counts a flow that was opened. Packets of one datagram socket leave on several CPUs at once.
     fn flow_opened(&mut self, flow: &FlowState);
 
@@ -19,7 +30,36 @@ pub(crate) trait OpenFlows {
     fn flow_closed(&mut self);
 }
 
-impl OpenFlows for SocketState {
+impl Following for SocketState {
+    #[inline(always)]
+    fn follow(&mut self, key: &FlowKey, flow: Option<&FlowState>) {
+        let (packets_out, packets_in, wire_out_bytes, wire_in_bytes) = match flow {
+            Some(flow) => (flow.packets_out, flow.packets_in, flow.wire_out_bytes, flow.wire_in_bytes),
+            None => (0, 0, 0, 0),
+        };
+        self.packets_out = packets_out;
+        self.packets_in = packets_in;
+        self.wire_out_bytes = wire_out_bytes;
+        self.wire_in_bytes = wire_in_bytes;
+        self.received_high = 0;
+        self.is_ahead = 0;
+        self.flow = *key;
+    }
+
+    #[inline(always)]
+    fn counts(&self, key: &FlowKey) -> bool {
+        key.protocol == PROTOCOL_TCP && self.flow == *key
+    }
+
+    #[inline(always)]
+    fn publish(&mut self, flow: &mut FlowState) {
+        self.is_ahead = 0;
+        flow.packets_out = self.packets_out;
+        flow.packets_in = self.packets_in;
+        flow.wire_out_bytes = self.wire_out_bytes;
+        flow.wire_in_bytes = self.wire_in_bytes;
+    }
+
     #[inline(always)]
     fn flow_opened(&mut self, flow: &FlowState) {
         if flow.flags.flagged != 0 {
@@ -39,6 +79,9 @@ impl OpenFlows for SocketState {
     }
 }
 
+const NO_FLOW: FlowKey =
+    FlowKey { socket_cookie: 0, remote_address: [0; 16], remote_port_be: 0, protocol: 0, family: 0, padding: 0 };
+
 /// The state of `sk`, made if there is none. A copy of the listener's is turned into the socket's own first.
 #[inline(always)]
 pub(crate) fn own_state<'a, S>(sk: *mut S, cookie: u64) -> Option<&'a mut SocketState> {
@@ -47,14 +90,7 @@ pub(crate) fn own_state<'a, S>(sk: *mut S, cookie: u64) -> Option<&'a mut Socket
         return None;
     };
     if state.cookie != cookie {
-        state.flow = FlowKey {
-            socket_cookie: 0,
-            remote_address: [0; 16],
-            remote_port_be: 0,
-            protocol: 0,
-            family: 0,
-            padding: 0,
-        };
+        state.follow(&NO_FLOW, None);
         state.open_flows = 0;
         state.created_only = 0;
         state.end_by_state = 0;

@@ -83,6 +83,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
     let at = BootTime(buffer.get_u64_ne());
     let need = match kind {
         kind::FLOW => size_of::<record::FlowRecord>(),
+        kind::FLOW_HINT => size_of::<record::FlowHintRecord>(),
         kind::SOCKET_RELEASED => size_of::<record::SocketReleasedRecord>(),
         kind::EXEC => size_of::<record::ExecRecord>(),
         kind::FORK => size_of::<record::ForkRecord>(),
@@ -104,6 +105,9 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
     // From here on the buffer holds the whole record: the fixed-size reads below cannot run short.
     Ok(match kind {
         kind::FLOW => Event::Flow(Box::new(read_flow(&mut buffer, reason, at)?)),
+        kind::FLOW_HINT => {
+            Event::FlowHint { key: flow_key(&read_key_record(&mut buffer))?, reason: report_reason(reason)?, at }
+        }
         kind::SOCKET_RELEASED => Event::SocketReleased { socket_cookie: buffer.get_u64_ne(), at },
         kind::EXEC => Event::Exec(Box::new(read_exec(&mut buffer, at)?)),
         kind::FORK => Event::Fork(read_fork(&mut buffer, at)),
@@ -191,7 +195,11 @@ fn read_flow(buffer: &mut &[u8], why: u16, at: BootTime) -> Result<Flow, DecodeE
         tcp_sent_high: buffer.get_u32_ne(),
         tcp_received_high: buffer.get_u32_ne(),
     };
-    let why = match why {
+    flow_of(&key, &state, report_reason(why)?, at)
+}
+
+fn report_reason(why: u16) -> Result<ReportReason, DecodeError> {
+    Ok(match why {
         reason::ATTEMPT => ReportReason::Attempt,
         reason::ESTABLISHED => ReportReason::Established,
         reason::FIRST_PAYLOAD => ReportReason::FirstPayload,
@@ -199,8 +207,7 @@ fn read_flow(buffer: &mut &[u8], why: u16, at: BootTime) -> Result<Flow, DecodeE
         reason::CLOSED => ReportReason::Closed,
         reason::SENDER => ReportReason::Sender,
         other => return Err(DecodeError::Reason(other)),
-    };
-    flow_of(&key, &state, why, at)
+    })
 }
 
 fn flow_of(

@@ -14,6 +14,15 @@ use bytes::Bytes;
 pub enum Event {
     /// A report on a flow.
     Flow(Box<Flow>),
+    /// There is news of an ordinary flow in the flow table.
+    FlowHint {
+        /// Which flow.
+        key: FlowKey,
+        /// What is new.
+        reason: ReportReason,
+        /// When it was.
+        at: BootTime,
+    },
     /// A socket that had several flows was released: their totals are in the flow table.
     SocketReleased {
         /// The socket.

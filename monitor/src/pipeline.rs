@@ -229,6 +229,12 @@ impl Pipeline {
     pub fn handle(&mut self, event: Event, table: &mut impl FlowTable, outputs: &mut Vec<Arc<Record>>) {
         match event {
             Event::Flow(flow) => self.flow(&flow, table, outputs),
+            Event::FlowHint { key, reason, at } => {
+                // One that is not there any more has its last report in the ring, or had no room for it and is counted.
+                if let Some(flow) = table.read(&key, at).filter(|flow| !flow.facts.closed) {
+                    self.flow(&Flow { reason, ..flow }, table, outputs);
+                }
+            }
             Event::SocketReleased { socket_cookie, at } => {
                 self.beyond.socket_released(socket_cookie, at);
                 self.ending.extend(self.live.of_socket(socket_cookie).into_iter().map(|key| (key, Some(at))));
@@ -555,6 +561,10 @@ impl Pipeline {
                 self.reported_ends.pop_front();
             }
             self.reported_ends.push_back((key, flow.first_at));
+            if self.live.get_mut(&key).is_none() {
+                self.flow_that_was(flow, outputs);
+                return;
+            }
             self.take_in(flow, outputs);
             self.end(&key, None, at, table, outputs);
             return;
@@ -562,6 +572,19 @@ impl Pipeline {
         self.take_in(flow, outputs);
         self.plan_read(key, at);
         self.write_if_due(&key, at, outputs);
+    }
+
+    /// Takes in a flow whose end is the first that is told of it: most are over before anybody looks.
+    fn flow_that_was(&mut self, flow: &Flow, outputs: &mut Vec<Arc<Record>>) {
+        let details = self.describe(flow);
+        self.totals.flows += 1;
+        self.totals.ended_flows += 1;
+        if details.actor.is_none() {
+            self.totals.unattributed_flows += 1;
+        }
+        self.observe(flow, &details, outputs);
+        self.names.forget(&flow.key);
+        self.write(flow, &details, FlowMoment::Ended, outputs);
     }
 
     /// Makes `flow` what is known of its flow, and tells the policy. An older snapshot than the known one is ignored.

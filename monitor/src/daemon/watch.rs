@@ -807,20 +807,27 @@ impl Watch {
     }
 }
 
-/// Of several reports on one flow in a batch only the last matters, because each is a whole snapshot; the order of
-/// everything else stays.
+/// Of several reports on one flow in a batch only the last matters, because each is a whole snapshot, and of a hint
+/// nothing once the end is told; the order of everything else stays. The end of a flagged flow does not stand for what
+/// was before it: that it was attempted, and that it sent, are facts of their own.
 fn latest_of_each(events: &mut Vec<Event>) -> impl Iterator<Item = Event> + use<'_> {
-    let mut last: HashMap<FlowKey, usize> = HashMap::new();
+    let mut last: HashMap<FlowKey, usize> = HashMap::with_capacity(events.len());
     for (index, event) in events.iter().enumerate() {
-        if let Event::Flow(flow) = event
-            && flow.reason != ReportReason::Closed
-        {
-            last.insert(flow.key, index);
+        match event {
+            Event::FlowHint { key, .. } => drop(last.insert(*key, index)),
+            Event::Flow(flow) if flow.reason != ReportReason::Closed || !flow.facts.flagged => {
+                last.insert(flow.key, index);
+            }
+            _ => {}
         }
     }
-    events.drain(..).enumerate().filter_map(move |(index, event)| match &event {
-        Event::Flow(flow) if last.get(&flow.key).is_some_and(|last| *last > index) => None,
-        _ => Some(event),
+    events.drain(..).enumerate().filter_map(move |(index, event)| {
+        let is_overtaken = |key| last.get(key).is_some_and(|last| *last > index);
+        match &event {
+            Event::FlowHint { key, .. } if is_overtaken(key) => None,
+            Event::Flow(flow) if flow.reason != ReportReason::Closed && is_overtaken(&flow.key) => None,
+            _ => Some(event),
+        }
     })
 }
 

@@ -89,6 +89,22 @@ fn a_flow_record_becomes_a_flow() {
 }
 
 #[test]
+fn a_hint_names_its_flow() {
+    let FlowRecord { header, key, .. } = flow_record();
+    let header = record::Header { kind: kind::FLOW_HINT, size_bytes: 48, ..header };
+    let mut bytes = bytes_of(&record::FlowHintRecord { header, key });
+    let remote = "120.232.0.1:443".parse().unwrap();
+    let expected = Event::FlowHint {
+        key: FlowKey { socket_cookie: key.socket_cookie, protocol: Protocol::Tcp, remote },
+        reason: ReportReason::FirstPayload,
+        at: BootTime(header.boot_ns),
+    };
+    assert_eq!(decode(&bytes), Ok(expected));
+    bytes.truncate(47);
+    assert_eq!(decode(&bytes), Err(DecodeError::Short { got: 47, need: 48 }));
+}
+
+#[test]
 fn a_flow_key_survives_both_ways() {
     for remote in ["1.2.3.4:5", "[2409:8c00::1]:443", "[::1]:0"] {
         let key = FlowKey { socket_cookie: 9, protocol: Protocol::Udp, remote: remote.parse().unwrap() };

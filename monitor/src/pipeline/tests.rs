@@ -468,3 +468,23 @@ fn an_alert_waits_a_moment_for_its_executable_and_is_followed_by_what_came_later
     child.kill().and_then(|()| child.wait()).unwrap();
     thread.join().unwrap();
 }
+
+#[test]
+fn a_hint_is_read_from_the_table_and_an_end_alone_is_a_whole_flow() {
+    let mut bench = Bench::new();
+    let flow = report(UNFLAGGED, ReportReason::FirstPayload, 2, 10);
+    let (key, reason, at) = (flow.key, ReportReason::FirstPayload, flow.at);
+    bench.handle(Event::FlowHint { key, reason, at });
+    assert_eq!(bench.pipeline.totals(), Totals::default(), "nothing is made up of a hint alone");
+    bench.table.0.insert(key, flow.clone());
+    bench.handle(Event::FlowHint { key, reason, at });
+    assert_eq!(bench.pipeline.totals().live_flows, 1);
+    bench.table.0.clear();
+    bench.handle(Event::Flow(Box::new(report(UNFLAGGED, ReportReason::Closed, 3, 20))));
+    let mut other = report(UNFLAGGED, ReportReason::Closed, 3, 20);
+    other.key.socket_cookie += 1;
+    bench.handle(Event::Flow(Box::new(other)));
+    let totals = bench.pipeline.totals();
+    assert_eq!((totals.flows, totals.ended_flows, totals.live_flows), (2, 2, 0));
+    assert_eq!(bench.records.len(), 2);
+}

@@ -9,7 +9,10 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     Case,
-    support::{LOCAL_IPV4, LOCAL_IPV6, Launch, Network, Program, Record, Rung, TcpServer, Traffic, View, watch},
+    support::{
+        LOCAL_IPV4, LOCAL_IPV6, Launch, Network, Program, Record, Rung, Stream, StreamWay, TcpServer, Traffic, View,
+        watch,
+    },
 };
 
 /// The tests of this file.
@@ -21,6 +24,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("ipv4_mapped_ipv6_is_ipv4", |rung| exchange(rung, "::ffff:111.13.100.1", "111.13.100.1", LOCAL_IPV4)),
     Case::new("large_transfers_are_exact", large_transfers_are_exact),
     Case::new("small_packets_are_exact", small_packets_are_exact),
+    Case::new("payload_that_ends_the_handshake_is_counted_at_both_ends", payload_with_the_handshake),
     Case::new("a_refused_connection_is_an_attempt_that_failed", refused),
     Case::new("an_idle_connection_is_exact_within_five_seconds", idle),
 ];
@@ -120,6 +124,35 @@ fn transfer(rung: Rung, network: &Network, bytes: (u64, u64), packet_bytes: u64)
         }
         Ok(())
     })
+}
+
+/// The server's packet hook sees it as the listener's, before the connection has its flow.
+fn payload_with_the_handshake(rung: Rung) -> Result<()> {
+    const BYTES: (u64, u64) = (1_021, 97);
+    let network = Network::new()?;
+    for address in ["8.8.4.4", "2001:4860:4860::8844"] {
+        let to = SocketAddr::new(address.parse()?, network.port());
+        network.add_address(to.ip())?;
+        let (client, server) = (Program::new("late-acknowledgement")?, Program::new("accepts")?);
+        watch(rung, |view| {
+            let listen = Traffic::TcpListen { at: to, receive: BYTES.0, send: BYTES.1 };
+            let mut listening = Launch::inside(&network).start(&server, &listen)?;
+            listening.cue()?;
+            let way = StreamWay::LateAcknowledgement;
+            let stream = Traffic::Stream(Stream { to, way, send: BYTES.0, receive: BYTES.1 });
+            Launch::inside(&network).run(&client, &stream)?;
+            listening.finish()?;
+            for program in [&client, &server] {
+                let end = view.one(&format!("the end of {}'s side", program.name()), |record| {
+                    record.is_flow_end() && record.executable() == Some(program.name()) && record.remote() == Some(to)
+                })?;
+                // The opener is the source on either side.
+                ensure!(end.bytes() == (Some(BYTES.0), Some(BYTES.1)), "{}: {}", program.name(), end.pretty());
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
 
 fn refused(rung: Rung) -> Result<()> {

@@ -56,6 +56,8 @@ pub(crate) enum StreamWay {
     ZeroCopy,
     /// The first bytes in the SYN.
     FastOpen,
+    /// The first bytes with what ends the handshake.
+    LateAcknowledgement,
     /// A multipath connection.
     Mptcp,
     /// An SCTP association.
@@ -93,6 +95,9 @@ impl Stream {
         }
         if self.way != StreamWay::FastOpen {
             connect(&socket, self.to)?;
+            if self.way == StreamWay::LateAcknowledgement {
+                ensure!(sent_one_segment(&socket)?, "the handshake was acknowledged before there was payload");
+            }
             self.hand_over(&socket)?;
         }
         self.read_reply(&mut TcpStream::from(socket))
@@ -111,6 +116,9 @@ impl Stream {
                 CloneFlags::CLONE_NEWNET,
             )
             .context("cannot leave the namespace")?;
+        }
+        if self.way == StreamWay::LateAcknowledgement {
+            set_option(&socket, libc::IPPROTO_TCP, libc::TCP_QUICKACK, 0)?;
         }
         if self.way == StreamWay::FastOpen {
             let sent = sendto(
@@ -184,27 +192,41 @@ impl Stream {
 fn is_acknowledged_with_syn(socket: &OwnedFd) -> Result<bool> {
     const OPTIONS_AT: usize = 5;
     const SYN_DATA: u8 = 32;
-    let mut information = [0_u8; 8];
-    let mut length = u32::try_from(information.len())?;
     // The call returned with the SYN on its way; the first byte of the state says when the handshake is done.
     for _ in 0..200 {
-        // SAFETY: a live socket, and a buffer of the length given.
-        let got = unsafe {
-            libc::getsockopt(
-                socket.as_raw_fd(),
-                libc::IPPROTO_TCP,
-                libc::TCP_INFO,
-                information.as_mut_ptr().cast(),
-                &raw mut length,
-            )
-        };
-        Errno::result(got)?;
+        let information = tcp_information(socket)?;
         if information.get(OPTIONS_AT).is_some_and(|options| options & SYN_DATA != 0) {
             return Ok(true);
         }
         thread::sleep(Duration::from_millis(10));
     }
     Ok(false)
+}
+
+/// Whether the SYN is all that was sent (`tcpi_segs_out`).
+fn sent_one_segment(socket: &OwnedFd) -> Result<bool> {
+    const SEGMENTS_AT: usize = 136;
+    let information = tcp_information(socket)?;
+    let segments = information.get(SEGMENTS_AT..).and_then(|rest| rest.first_chunk());
+    Ok(u32::from_ne_bytes(*segments.context("no count of segments")?) == 1)
+}
+
+/// The start of `struct tcp_info` (linux/tcp.h).
+fn tcp_information(socket: &OwnedFd) -> Result<[u8; 144]> {
+    let mut information = [0; 144];
+    let mut length = u32::try_from(information.len())?;
+    // SAFETY: a live socket, and a buffer of the length given.
+    let got = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            information.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    Errno::result(got)?;
+    Ok(information)
 }
 
 fn send_file(socket: &OwnedFd, bytes: &[u8]) -> Result<()> {
