@@ -21,7 +21,7 @@ pub struct Config {
     #[serde(deserialize_with = "absolute")]
     pub table: PathBuf,
     /// Where `egresswatch data update` takes data from: absolute paths and addresses with https://, in the order in which
-    /// they count. docs/ownership-data.md describes what can be read. The monitor itself never fetches anything.
+    /// they count. docs/ownership-data.md describes what can be read. Only that command fetches them, never the monitor.
     #[schemars(with = "Vec<String>")]
     pub sources: Vec<Source>,
     /// Most bytes of one download.

@@ -91,8 +91,8 @@ impl Degradation {
             Self::NoSenderRung { .. } => "use Linux 6.3 or later with BTF to see who sends on inherited sockets",
             Self::PacketSocketsUnseen { .. } => "use Linux 6.3 or later with BTF to see who writes frames",
             Self::NoInventory { .. } => {
-                "allow pidfd_getfd and CAP_SYS_PTRACE, use Linux 5.12 or later with BTF, or start the monitor before the \
-                 services that it is to watch"
+                "allow pidfd_getfd (deploy/systemd/older-kernels.conf is the drop-in for the unit) and CAP_SYS_PTRACE, use \
+                 Linux 5.12 or later with BTF, or start the monitor before the services that it is to watch"
             }
             Self::InventoryInPart { .. } => {
                 "use Linux 5.12 or later with BTF, or start the monitor before the services that it is to watch"
