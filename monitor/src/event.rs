@@ -70,10 +70,13 @@ pub struct ProcessKey {
 }
 
 impl ProcessKey {
+    /// Nanoseconds in a clock tick of `/proc`, whose `USER_HZ` is 100 on every architecture that we build for.
+    pub const TICK_NS: u64 = 10_000_000;
+
     /// From a start time in nanoseconds since boot.
     #[must_use]
     pub const fn from_start_ns(pid: u32, start_boot_ns: u64) -> Self {
-        Self { pid, start_ticks: start_boot_ns / 10_000_000 }
+        Self { pid, start_ticks: start_boot_ns / Self::TICK_NS }
     }
 }
 

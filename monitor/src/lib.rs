@@ -27,6 +27,7 @@ pub mod ownership;
 pub mod pipeline;
 pub mod policy;
 pub mod process;
+mod procfs;
 mod recent;
 pub mod sink;
 pub mod units;

@@ -18,7 +18,7 @@ use rustix::fs::fstat;
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{ContainerGap, DescribedBy, Description, Wanted, docker, oci, storage};
-use crate::{inside, process};
+use crate::{inside, process, procfs};
 
 /// A description is refused beyond this. Real ones have 10 kB to 100 kB; the lists of containers/storage have some 600
 /// bytes for each container.
@@ -289,11 +289,7 @@ impl Hints {
         let mut hints = Self { id: wanted.id.clone(), user: wanted.owner, ..Self::default() };
         for supervisor in &wanted.supervisors {
             let folder = proc.join(supervisor.pid.to_string());
-            let Ok(file) = std::fs::File::open(folder.join("cmdline")) else { continue };
-            let mut line = Vec::new();
-            if file.take(64 << 10).read_to_end(&mut line).is_err() {
-                continue;
-            }
+            let Some(line) = procfs::read(&folder.join("cmdline")) else { continue };
             // Asked last: a process that is still the same one now was so above.
             if process::start_ticks(proc, supervisor.pid) == Some(supervisor.start_ticks) {
                 hints.take_in(&line);

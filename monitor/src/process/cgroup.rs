@@ -3,13 +3,13 @@
 use std::{
     fs,
     os::unix::fs::{DirEntryExt, MetadataExt},
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use super::{Container, container::container, proc::ProcFs, unit::unit};
-use crate::{bounded::BoundedMap, event::CgroupCreated};
+use crate::{bounded::BoundedMap, event::CgroupCreated, procfs};
 
 /// The unified hierarchy's id in the kernel.
 const UNIFIED_HIERARCHY: u32 = 0;
@@ -59,7 +59,7 @@ impl Cgroups {
         let mut seen = 1;
         while let Some(parent) = waiting.pop() {
             // A cgroup may go while it is read; the others are still to be read.
-            let Ok(entries) = fs::read_dir(below(&root, &parent)) else { continue };
+            let Ok(entries) = fs::read_dir(procfs::below(&root, &parent)) else { continue };
             for entry in entries.flatten() {
                 if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                     continue;
@@ -94,7 +94,7 @@ impl Cgroups {
         }
         self.misses += 1;
         if let Some(path) = proc.unified_cgroup(pid)
-            && self.inode(&path) == Some(id)
+            && self.root.as_deref().and_then(|root| procfs::cgroup_id(root, &path)) == Some(id)
         {
             self.add(id, &path);
         } else if self.may_walk(now) {
@@ -124,25 +124,11 @@ impl Cgroups {
         self.known.evicted()
     }
 
-    /// The id of the cgroup at `path`, which came from a file and may lead out of the mount: a process outside of the
-    /// reader's cgroup namespace has `..` in it.
-    fn inode(&self, path: &Path) -> Option<u64> {
-        let root = self.root.as_ref()?;
-        let plain = path.components().all(|component| matches!(component, Component::RootDir | Component::Normal(_)));
-        let metadata = fs::metadata(plain.then(|| below(root, path))?).ok()?;
-        Some(metadata.ino())
-    }
-
     fn add(&mut self, id: u64, path: &Path) {
         if !self.known.contains(&id) {
             self.known.insert(id, Arc::new(Cgroup::new(path)));
         }
     }
-}
-
-/// `path`, which starts with a slash, below `root`.
-fn below(root: &Path, path: &Path) -> PathBuf {
-    root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
 #[cfg(test)]

@@ -15,9 +15,6 @@ use thiserror::Error;
 use super::proc::ProcFs;
 use crate::event::ProcessKey;
 
-/// Nanoseconds in a tick of `/proc`, whose `USER_HZ` is 100 on every architecture that we build for.
-const TICK_NS: i128 = 10_000_000;
-
 /// Where the host's files are; in a container they may be mounted elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Roots {
@@ -120,7 +117,8 @@ impl HostFacts {
     /// Wall-clock time of a process's start, in ns since the Unix epoch; `None` where the start is not known.
     #[must_use]
     pub fn start_wall_ns(&self, key: ProcessKey) -> Option<i128> {
-        (key.start_ticks != 0).then(|| self.boot_wall_ns + i128::from(key.start_ticks) * TICK_NS)
+        let since_boot_ns = i128::from(key.start_ticks) * i128::from(ProcessKey::TICK_NS);
+        (key.start_ticks != 0).then(|| self.boot_wall_ns + since_boot_ns)
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::{
     ffi::OsString,
-    fs::{self, File, Metadata},
-    io::{self, Read},
+    fs::{self, Metadata},
+    io,
     os::unix::{
         ffi::{OsStrExt, OsStringExt},
         fs::MetadataExt,
@@ -11,16 +11,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::sys::{
-    stat::{major, minor},
-    statfs::{OVERLAYFS_SUPER_MAGIC, statfs},
-};
+use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, statfs};
 
 use super::{Executable, PathQuality};
-use crate::event::FileId;
-
-/// Most bytes read of a `stat` or `cgroup` file: the kernel writes at most a page for a process in no odd place.
-const FILE_BYTES: u64 = 64 << 10;
+use crate::{event::FileId, procfs};
 
 /// Most bytes kept of a command line.
 const ARGUMENT_BYTES: usize = 4 << 10;
@@ -34,12 +28,10 @@ pub(super) struct ProcFs {
     root: PathBuf,
 }
 
-/// The fields of `/proc/<pid>/stat` that are used, see `proc_pid_stat(5)`.
+/// What [`procfs::Stat`] says, kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stat {
-    /// Task name of the main thread.
     pub(super) comm: String,
-    /// The process has ended and waits for its parent.
     pub(super) is_zombie: bool,
     pub(super) parent_pid: u32,
     pub(super) start_ticks: u64,
@@ -87,12 +79,11 @@ impl ProcFs {
 
     /// The pids that there are.
     pub(super) fn pids(&self) -> io::Result<Vec<u32>> {
-        let entries = fs::read_dir(&self.root)?;
-        Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
+        procfs::pids(&self.root)
     }
 
     pub(super) fn stat(&self, pid: u32) -> Option<Stat> {
-        parse_stat(&read_bounded(&self.directory(pid).join("stat"), FILE_BYTES)?)
+        parse_stat(&procfs::read(&self.directory(pid).join("stat"))?)
     }
 
     /// Reads a process. With `start_ticks`, only the process that started then. Start time and executable are looked
@@ -121,9 +112,7 @@ impl ProcFs {
 
     /// Path of the process's cgroup in the unified hierarchy, as the reader's cgroup namespace shows it.
     pub(super) fn unified_cgroup(&self, pid: u32) -> Option<PathBuf> {
-        let bytes = read_bounded(&self.directory(pid).join("cgroup"), FILE_BYTES)?;
-        let path = bytes.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"0::"))?;
-        Some(PathBuf::from(OsString::from_vec(path.to_vec())))
+        procfs::unified_cgroup(&self.directory(pid))
     }
 
     /// The reader itself: `/proc/self` names it in the pid namespace of this `/proc`, which `getpid` may not.
@@ -159,24 +148,18 @@ impl ProcFs {
         let metadata = fs::metadata(&link).ok();
         let (path, unlinked) = strip_deleted(target, metadata.as_ref(), &directory.join("root"));
         let on_overlay = statfs(&link).is_ok_and(|stat| stat.filesystem_type() == OVERLAYFS_SUPER_MAGIC);
-        let file = metadata.as_ref().map(file_id);
+        let file = metadata.as_ref().map(procfs::file_id);
         Some((Executable { path, quality: PathQuality::Proc, unlinked, truncated: false, file }, on_overlay))
     }
 
     fn arguments(&self, pid: u32) -> (Vec<String>, bool) {
-        let bytes = read_bounded(&self.directory(pid).join("cmdline"), ARGUMENT_BYTES as u64 + 1);
+        let bytes = procfs::read_bounded(&self.directory(pid).join("cmdline"), ARGUMENT_BYTES as u64 + 1);
         parse_arguments(&bytes.unwrap_or_default())
     }
 
     fn directory(&self, pid: u32) -> PathBuf {
         self.root.join(pid.to_string())
     }
-}
-
-/// A file's device and inode as `stat(2)` gives them, in the kernel's internal form of a device number.
-fn file_id(metadata: &Metadata) -> FileId {
-    let device = metadata.dev();
-    FileId { device: ((major(device) as u32) << 20) | (minor(device) as u32 & 0xf_ffff), inode: metadata.ino() }
 }
 
 /// Tells the kernel's mark of a nameless file from a name that ends so.
@@ -190,24 +173,9 @@ fn strip_deleted(target: PathBuf, metadata: Option<&Metadata>, process_root: &Pa
     (PathBuf::from(OsString::from_vec(stripped.to_vec())), true)
 }
 
-fn read_bounded(path: &Path, limit_bytes: u64) -> Option<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path).ok()?.take(limit_bytes).read_to_end(&mut bytes).ok()?;
-    Some(bytes)
-}
-
-/// The task's name stands in parentheses and may itself hold parentheses, blanks and line ends: the last closing one
-/// ends it.
 fn parse_stat(bytes: &[u8]) -> Option<Stat> {
-    let open = bytes.iter().position(|byte| *byte == b'(')?;
-    let close = bytes.iter().rposition(|byte| *byte == b')')?;
-    let comm = String::from_utf8_lossy(bytes.get(open + 1..close)?).into_owned();
-    let mut fields = std::str::from_utf8(bytes.get(close + 1..)?).ok()?.split_ascii_whitespace();
-    // Fields 3 (state), 4 (parent) and 22 (start), numbered from 1 as in the manual page.
-    let is_zombie = matches!(fields.next()?, "Z" | "X" | "x");
-    let parent_pid = fields.next()?.parse().ok()?;
-    let start_ticks = fields.nth(17)?.parse().ok()?;
-    Some(Stat { comm, is_zombie, parent_pid, start_ticks })
+    let procfs::Stat { comm, is_zombie, parent_pid, start_ticks } = procfs::Stat::parse(bytes)?;
+    Some(Stat { comm: String::from_utf8_lossy(comm).into_owned(), is_zombie, parent_pid, start_ticks })
 }
 
 /// Arguments, and whether there were more than are kept. Empty ones at the end are dropped, because programs that

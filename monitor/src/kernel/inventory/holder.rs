@@ -3,25 +3,23 @@
 use std::{
     collections::HashSet,
     fs::{self, File},
-    io::{self, BufReader, Read as _},
+    io::{self, BufReader},
     os::{
         fd::{OwnedFd, RawFd},
-        unix::{ffi::OsStrExt as _, fs::MetadataExt},
+        unix::fs::MetadataExt as _,
     },
     path::Path,
 };
 
 use monitor_common::record::{COMM_BYTES, Identity};
-use nix::{
-    errno::Errno,
-    sys::stat::{major, minor},
-};
+use nix::errno::Errno;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
-/// Most bytes read of a small file.
-const FILE_BYTES: u64 = 64 << 10;
-/// Nanoseconds of a clock tick as `/proc` counts start times (`USER_HZ` is 100 everywhere).
-const TICK_NS: u64 = 10_000_000;
+use crate::{
+    event::ProcessKey,
+    procfs::{self, Stat},
+};
+
 /// Protocols of the Internet families, as sockets are called (`struct proto`): the beginnings of `TCPv6` and its like too.
 const PROTOCOLS: [&[u8]; 6] = [b"TCP", b"UDP", b"RAW", b"PING", b"MPTCP", b"SCTP"];
 /// State of a listening socket in `/proc/net/tcp` (`include/net/tcp_states.h`).
@@ -53,22 +51,10 @@ impl Holder {
     }
 }
 
-/// The pids that there are, in order.
-pub(super) fn pids(proc: &Path) -> io::Result<Vec<u32>> {
-    let mut pids: Vec<u32> =
-        fs::read_dir(proc)?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-    pids.sort_unstable();
-    Ok(pids)
-}
-
 /// Whether a process is there and has not ended.
 pub(super) fn lives(proc: &Path, pid: u32) -> bool {
-    let state = |text: &[u8]| {
-        let close = text.iter().rposition(|byte| *byte == b')')?;
-        text.get(close + 1..)?.trim_ascii_start().first().copied()
-    };
-    let text = read(&proc.join(pid.to_string()).join("stat"));
-    text.and_then(|text| state(&text)).is_some_and(|state| !matches!(state, b'Z' | b'X' | b'x'))
+    let text = procfs::read(&proc.join(pid.to_string()).join("stat"));
+    text.as_deref().and_then(Stat::parse).is_some_and(|stat| !stat.is_zombie)
 }
 
 /// Descriptors of a process that are sockets of the Internet families, with the sockets' inodes. What a socket is called
@@ -105,7 +91,7 @@ fn internet_socket(entry: &fs::DirEntry, target: &Path) -> Option<(RawFd, u64)> 
 /// The process's groups in the hierarchies that class sockets (`net_cls`, `net_prio`); `None` without such hierarchies. A
 /// socket that is handed to a process of another group is classed anew.
 pub(super) fn traffic_classes(folder: &Path) -> Option<String> {
-    classes_of(&String::from_utf8_lossy(&read(&folder.join("cgroup"))?))
+    classes_of(&String::from_utf8_lossy(&procfs::read(&folder.join("cgroup"))?))
 }
 
 /// The lines of such hierarchies: `id:controllers:path` (cgroups(7)).
@@ -141,8 +127,9 @@ fn listening(table: impl io::BufRead) -> Vec<u16> {
 
 /// Who the process is, as the hooks would say it. `exec_id` is not told: the first send adds it.
 fn identity(pid: u32, folder: &Path, cgroup: &Path) -> Option<Identity> {
-    let (comm, start_ticks) = stat(&read(&folder.join("stat"))?)?;
-    let status = read(&folder.join("status"))?;
+    let stat = procfs::read(&folder.join("stat"))?;
+    let stat = Stat::parse(&stat)?;
+    let status = procfs::read(&folder.join("status"))?;
     let status = String::from_utf8_lossy(&status);
     let ids = |key: &str| -> Option<(u32, u32)> {
         let mut numbers = status.lines().find_map(|line| line.strip_prefix(key))?.split_ascii_whitespace();
@@ -150,54 +137,29 @@ fn identity(pid: u32, folder: &Path, cgroup: &Path) -> Option<Identity> {
     };
     let ((uid, effective_uid), (gid, _)) = (ids("Uid:")?, ids("Gid:")?);
     // As `stat` numbers the file: what `/proc` tells later is compared with it.
-    let executable = fs::metadata(folder.join("exe")).ok();
+    let executable = fs::metadata(folder.join("exe")).ok().map(|metadata| procfs::file_id(&metadata));
     Some(Identity {
-        start_boot_ns: start_ticks.saturating_mul(TICK_NS),
-        executable_inode: executable.as_ref().map_or(0, MetadataExt::ino),
-        executable_device: executable.map_or(0, |file| kernel_device(file.dev())),
-        cgroup_id: cgroup_id(folder, cgroup).unwrap_or(0),
+        start_boot_ns: stat.start_ticks.saturating_mul(ProcessKey::TICK_NS),
+        executable_inode: executable.map_or(0, |file| file.inode),
+        executable_device: executable.map_or(0, |file| file.device),
+        cgroup_id: procfs::unified_cgroup(folder).and_then(|path| procfs::cgroup_id(cgroup, &path)).unwrap_or(0),
         tgid: pid,
         tid: pid,
         uid,
         gid,
         effective_uid,
-        comm,
+        comm: task_name(stat.comm),
         ..Identity::default()
     })
 }
 
-/// Name and start of a process from its `stat` (`proc_pid_stat(5)`). The name is in parentheses and may hold some.
-fn stat(bytes: &[u8]) -> Option<([u8; COMM_BYTES], u64)> {
-    let open = bytes.iter().position(|byte| *byte == b'(')?;
-    let close = bytes.iter().rposition(|byte| *byte == b')')?;
-    let name = bytes.get(open + 1..close)?;
+/// A task's name as the kernel keeps it: with a zero at its end.
+fn task_name(name: &[u8]) -> [u8; COMM_BYTES] {
     let mut comm = [0; COMM_BYTES];
     for (to, from) in comm.iter_mut().take(COMM_BYTES - 1).zip(name) {
         *to = *from;
     }
-    let fields = std::str::from_utf8(bytes.get(close + 1..)?).ok()?;
-    // Field 22, of which the third is the first here.
-    Some((comm, fields.split_ascii_whitespace().nth(19)?.parse().ok()?))
-}
-
-/// The cgroup's id in the unified hierarchy is its folder's inode.
-fn cgroup_id(folder: &Path, cgroup: &Path) -> Option<u64> {
-    let bytes = read(&folder.join("cgroup"))?;
-    let path = bytes.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"0::/"))?;
-    let path = Path::new(std::ffi::OsStr::from_bytes(path));
-    let is_plain = path.components().all(|component| matches!(component, std::path::Component::Normal(_)));
-    Some(fs::metadata(is_plain.then(|| cgroup.join(path))?).ok()?.ino())
-}
-
-/// A device number in the kernel's own form.
-fn kernel_device(device: u64) -> u32 {
-    ((major(device) as u32) << 20) | (minor(device) as u32 & 0xf_ffff)
-}
-
-fn read(path: &Path) -> Option<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path).ok()?.take(FILE_BYTES).read_to_end(&mut bytes).ok()?;
-    Some(bytes)
+    comm
 }
 
 #[cfg(test)]
@@ -222,11 +184,9 @@ mod tests {
     }
 
     #[test]
-    fn a_name_may_hold_parentheses() {
-        let line = b"42 (a) (b)) S 1 42 42 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 777 1 1";
-        let (comm, start) = stat(line).unwrap();
-        assert_eq!((&comm[..6], start), (&b"a) (b)"[..], 777));
-        assert_eq!(stat(b"42 (broken"), None);
+    fn a_name_is_kept_as_the_kernel_does() {
+        assert_eq!(&task_name(b"a) (b)"), b"a) (b)\0\0\0\0\0\0\0\0\0\0");
+        assert_eq!(&task_name(b"seventeen letters"), b"seventeen lette\0");
     }
 
     #[test]
@@ -239,7 +199,7 @@ mod tests {
         let identity = identity(std::process::id(), folder, Path::new("/nowhere")).unwrap();
         assert_eq!(identity.tgid, std::process::id());
         assert_ne!((identity.start_boot_ns, identity.executable_inode), (0, 0));
-        assert!(pids(Path::new("/proc")).unwrap().contains(&std::process::id()));
+        assert!(procfs::pids(Path::new("/proc")).unwrap().contains(&std::process::id()));
         assert!(lives(Path::new("/proc"), std::process::id()) && !lives(Path::new("/nowhere"), 1));
     }
 }

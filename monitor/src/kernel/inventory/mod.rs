@@ -29,7 +29,7 @@ use nix::{errno::Errno, libc};
 
 use self::{holder::Holder, socket::Socket};
 use super::Tries;
-use crate::host;
+use crate::{host, procfs};
 
 /// Flags of a map's update (`include/uapi/linux/bpf.h`).
 const BPF_NOEXIST: u64 = 1;
@@ -97,7 +97,7 @@ pub(super) fn take(tables: &mut Tables<'_>, proc: &Path, cgroup: &Path) -> std::
     let own_classes = holder::traffic_classes(&proc.join("self"));
     // In order, so that of several holders it is mostly the one that made the socket that is told.
     let refused: Vec<_> =
-        holder::pids(proc)?.into_iter().filter(|pid| taking.process(*pid, own_classes.as_deref()).is_err()).collect();
+        procfs::pids(proc)?.into_iter().filter(|pid| taking.process(*pid, own_classes.as_deref()).is_err()).collect();
     if !refused.is_empty() {
         std::thread::sleep(ENDING);
     }
