@@ -24,7 +24,6 @@ pub(crate) fn share_one_arena() {
 pub(crate) fn resident_bytes() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = text.split_whitespace().nth(1)?.parse().ok()?;
-    // SAFETY: asks for a number; has no preconditions.
-    let page_bytes = unsafe { nix::libc::sysconf(nix::libc::_SC_PAGESIZE) };
-    Some(pages.saturating_mul(u64::try_from(page_bytes).ok()?))
+    let page_bytes = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??;
+    pages.checked_mul(u64::try_from(page_bytes).ok()?)
 }

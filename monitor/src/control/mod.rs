@@ -19,6 +19,7 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 pub use alerts::AlertLog;
 pub use client::{ClientError, ask};
 pub use reload::{ReloadAnswer, ReloadRequest, Trigger};
+pub(crate) use server::listen;
 pub use server::{Desk, Question, Server, ServerError};
 
 /// Where the socket is unless the configuration says otherwise.

@@ -88,6 +88,23 @@ pub enum ServerError {
     },
 }
 
+/// Makes a socket file with these permissions, and its folder if only that is missing. A socket file that nobody answers at
+/// is replaced; where somebody answers, `None`; anything else that is there stays.
+pub(crate) fn listen(path: &Path, mode: u32) -> io::Result<Option<UnixListener>> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    if fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket()) {
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            return Ok(None);
+        }
+        fs::remove_file(path)?;
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    Ok(Some(listener))
+}
+
 /// The listening socket. Its file goes away with it.
 #[derive(Debug)]
 pub struct Server {
@@ -96,21 +113,13 @@ pub struct Server {
 }
 
 impl Server {
-    /// Makes the socket, and its folder if only that is missing. A socket file that nobody answers at is replaced.
+    /// Makes the socket, for root alone.
     pub fn bind(path: &Path) -> Result<Self, ServerError> {
-        let failed = |source| ServerError::Bind { path: path.to_owned(), source };
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(failed)?;
+        match listen(path, 0o600) {
+            Ok(Some(listener)) => Ok(Self { listener, path: path.to_owned() }),
+            Ok(None) => Err(ServerError::Taken { path: path.to_owned() }),
+            Err(source) => Err(ServerError::Bind { path: path.to_owned(), source }),
         }
-        if fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket()) {
-            if std::os::unix::net::UnixStream::connect(path).is_ok() {
-                return Err(ServerError::Taken { path: path.to_owned() });
-            }
-            fs::remove_file(path).map_err(failed)?;
-        }
-        let listener = UnixListener::bind(path).map_err(failed)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
-        Ok(Self { listener, path: path.to_owned() })
     }
 
     /// Answers clients until the pipeline is gone, a few at a time: that is enough for people, and bounds what clients can

@@ -1,18 +1,12 @@
 //! The HTTP side: `/metrics`, `/live`, `/ready`.
 
-use std::{
-    convert::Infallible,
-    fs, io,
-    os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{convert::Infallible, fs, io, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Method, Request, Response, StatusCode, body::Incoming, header, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use nix::errno::Errno;
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -23,7 +17,10 @@ use tokio::{
 };
 
 use super::{Config, DEFAULT_SOCKET_NAME, Listen, Snapshot, render};
-use crate::control::Question;
+use crate::{
+    control::{self, Question},
+    memory,
+};
 
 /// Clients served at a time; more wait.
 const CLIENTS_MAX: usize = 16;
@@ -68,11 +65,8 @@ impl Server {
     /// Listens where `config` says, or at a socket beside the control socket where it says nothing; `None` where it says
     /// "off", and where that socket cannot be made, because nobody has asked for it: that is told. Needs a running runtime.
     pub async fn bind(config: &Config, control_socket: &Path) -> Result<Option<Self>, ServerError> {
-        let listen = match &config.listen {
-            Some(Listen::Off) => return Ok(None),
-            Some(listen) => listen.clone(),
-            None => Listen::Unix(control_socket.with_file_name(DEFAULT_SOCKET_NAME)),
-        };
+        let beside_control = || Listen::Unix(control_socket.with_file_name(DEFAULT_SOCKET_NAME));
+        let listen = config.listen.clone().unwrap_or_else(beside_control);
         if let Listen::Tcp(address) = &listen
             && !address.ip().to_canonical().is_loopback()
             && !config.allow_remote
@@ -128,19 +122,8 @@ impl Drop for Server {
     }
 }
 
-/// Makes the socket, and its folder if only that is missing. A socket file that nobody answers at is replaced; anything
-/// else that is there stays.
 fn bind_unix(path: &Path) -> io::Result<UnixListener> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    let is_socket = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
-    if is_socket && std::os::unix::net::UnixStream::connect(path).is_err() {
-        fs::remove_file(path)?;
-    }
-    let listener = UnixListener::bind(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
-    Ok(listener)
+    control::listen(path, 0o660)?.ok_or_else(|| Errno::EADDRINUSE.into())
 }
 
 async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, answers: Arc<Answers>) {
@@ -181,7 +164,7 @@ impl Answers {
             .map(|output| output.output.as_str())
             .collect();
         match path {
-            "/metrics" => text(StatusCode::OK, render::text(&snapshot, &self.alert_latency, resident_bytes())),
+            "/metrics" => text(StatusCode::OK, render::text(&snapshot, &self.alert_latency, memory::resident_bytes())),
             "/ready" if !failing.is_empty() => {
                 text(StatusCode::SERVICE_UNAVAILABLE, format!("nothing comes through to {}\n", failing.join(", ")))
             }
@@ -205,12 +188,4 @@ fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
     let kind = header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response
-}
-
-/// The second figure of `/proc/self/statm` (`proc_pid_statm(5)`), in bytes.
-fn resident_bytes() -> Option<u64> {
-    let text = fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = text.split_whitespace().nth(1)?.parse().ok()?;
-    let page_bytes = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??;
-    pages.checked_mul(u64::try_from(page_bytes).ok()?)
 }
