@@ -1,9 +1,9 @@
 //! What a container is: its name, image, pod, namespace and labels, as its runtime left them on the host's disk.
 //!
 //! The cgroup's path tells that a process is in a container, and which. The rest is in files that the runtimes write
-//! before a container starts. [`Containers`] asks for them at the first flow of a container, once per container, and a
-//! [`Reader`] reads them in a thread of its own. Neither the network nor a runtime's socket is asked. See [`places`] for
-//! the files, and for why a file has to be the right user's to be believed.
+//! before a container starts. [`Containers`] asks for them when a container's cgroup is made, or at its first flow if that
+//! was missed, once per container, and a [`Reader`] reads them in a thread of its own. Neither the network nor a runtime's
+//! socket is asked. See [`places`] for the files, and for why a file has to be the right user's to be believed.
 
 mod docker;
 mod image;
@@ -242,12 +242,28 @@ struct Remembered {
 /// Asks for what containers are, and remembers it.
 #[derive(Debug)]
 pub struct Containers {
-    wait: std::time::Duration,
     remembered: BoundedMap<(String, u32), Remembered>,
     jobs: Option<mpsc::SyncSender<Job>>,
     counts: Arc<Counts>,
+    patience: Patience,
+}
+
+/// How the reader is waited for.
+#[derive(Debug)]
+struct Patience {
+    most: std::time::Duration,
     /// What was not read in time: until it is, nobody waits for the reader.
     late: Option<Arc<ContainerFacts>>,
+}
+
+impl Patience {
+    /// Waits until the facts were read, which `read` tells.
+    fn wait(&mut self, facts: &Arc<ContainerFacts>, read: &mpsc::Receiver<()>) {
+        self.late.take_if(|late| late.is_settled());
+        if self.late.is_none() && !facts.is_settled() && read.recv_timeout(self.most).is_err() {
+            self.late = Some(Arc::clone(facts));
+        }
+    }
 }
 
 impl Containers {
@@ -257,11 +273,10 @@ impl Containers {
     pub fn new(config: &Config, proc: PathBuf) -> (Self, Reader) {
         let (sender, receiver) = mpsc::sync_channel(QUEUE);
         let containers = Self {
-            wait: std::time::Duration::from_nanos(config.wait.as_ns()),
             remembered: BoundedMap::new(REMEMBERED),
             jobs: config.enabled.then_some(sender),
             counts: Arc::default(),
-            late: None,
+            patience: Patience { most: std::time::Duration::from_nanos(config.wait.as_ns()), late: None },
         };
         let reader = Reader::new(config, proc, receiver, Arc::clone(&containers.counts));
         (containers, reader)
@@ -273,15 +288,12 @@ impl Containers {
         let Some(container) = process::container_of(cgroup) else { return };
         let owner = places::owner(cgroup);
         let key = (container.id.clone(), owner);
-        let Some(jobs) = self.jobs.as_ref().filter(|_| !self.remembered.contains(&key)) else { return };
-        if is_named_by_its_id(container.runtime.as_deref()) {
+        if self.remembered.contains(&key) || is_named_by_its_id(container.runtime.as_deref()) {
             return;
         }
-        let facts = Arc::<ContainerFacts>::default();
-        let (done, early) = mpsc::sync_channel(1);
         let wanted = Wanted { id: container.id, runtime: container.runtime, owner, supervisors: Vec::new() };
         // Without room it is asked for at its first flow.
-        if jobs.try_send(Job { wanted, facts: Arc::clone(&facts), done }).is_ok() {
+        if let Ok((facts, early)) = self.send(wanted) {
             self.remembered.insert(key, Remembered { facts, asked_at: at, early: Some(early) });
         }
     }
@@ -295,12 +307,9 @@ impl Containers {
         let container = process.container.as_ref()?;
         let owner = process.cgroup.as_deref().map_or(0, places::owner);
         let key = (container.id.clone(), owner);
-        self.late.take_if(|late| late.is_settled());
         if let Some(Remembered { facts, asked_at, early }) = self.remembered.get(&key) {
-            if let Some(early) = early.as_ref().filter(|_| !facts.is_settled() && self.late.is_none())
-                && early.recv_timeout(self.wait).is_err()
-            {
-                self.late = Some(Arc::clone(facts));
+            if let Some(early) = early {
+                self.patience.wait(facts, early);
             }
             let may_have_changed = matches!(
                 facts.description(),
@@ -315,7 +324,6 @@ impl Containers {
             let name = Some(container.id.clone());
             Arc::new(ContainerFacts::new(Ok(Description { name, ..Description::by(DescribedBy::Cgroup) })))
         } else {
-            let facts = Arc::<ContainerFacts>::default();
             let supervisors = process.ancestors.iter().filter(|ancestor| places::is_supervisor(&ancestor.name));
             let wanted = Wanted {
                 id: container.id.clone(),
@@ -323,11 +331,17 @@ impl Containers {
                 owner,
                 supervisors: supervisors.map(|ancestor| ancestor.key).collect(),
             };
-            if let Err(gap) = self.ask(wanted, &facts) {
-                // Not remembered: the next flow tries again.
-                return Some(Arc::new(ContainerFacts::new(Err(gap))));
+            match self.send(wanted) {
+                Ok((facts, read)) => {
+                    self.patience.wait(&facts, &read);
+                    facts
+                }
+                Err(gap) => {
+                    self.counts.count(Some(gap));
+                    // Not remembered: the next flow tries again.
+                    return Some(Arc::new(ContainerFacts::new(Err(gap))));
+                }
             }
-            facts
         };
         self.remembered.insert(key, Remembered { facts: Arc::clone(&facts), asked_at: at, early: None });
         Some(facts)
@@ -339,18 +353,14 @@ impl Containers {
         self.counts.figures()
     }
 
-    fn ask(&mut self, wanted: Wanted, facts: &Arc<ContainerFacts>) -> Result<(), ContainerGap> {
+    /// Has the reader read a container: where the facts will be, and what tells that they are.
+    fn send(&self, wanted: Wanted) -> Result<(Arc<ContainerFacts>, mpsc::Receiver<()>), ContainerGap> {
         let jobs = self.jobs.as_ref().ok_or(ContainerGap::Disabled)?;
+        let facts = Arc::<ContainerFacts>::default();
         let (done, read) = mpsc::sync_channel(1);
-        let job = Job { wanted, facts: Arc::clone(facts), done };
-        if jobs.try_send(job).is_err() {
-            self.counts.count(Some(ContainerGap::Busy));
-            return Err(ContainerGap::Busy);
-        }
-        if self.late.is_none() && read.recv_timeout(self.wait).is_err() {
-            self.late = Some(Arc::clone(facts));
-        }
-        Ok(())
+        let job = Job { wanted, facts: Arc::clone(&facts), done };
+        jobs.try_send(job).map_err(|_| ContainerGap::Busy)?;
+        Ok((facts, read))
     }
 }
 

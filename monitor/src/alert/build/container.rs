@@ -14,19 +14,16 @@ pub(super) fn describe(record: &mut Record, subject: &Subject<'_>) {
     let description = subject.container.map(|facts| facts.description());
     let known = description.and_then(Result::ok);
     let labels = known.and_then(|known| known.labels.as_ref());
-    let is_in_pod = known.is_some_and(Description::is_in_pod);
+    let pairs = labels.map_or(&[][..], |labels| labels.pairs.as_slice());
+    let (of_container, of_pod) =
+        if known.is_some_and(Description::is_in_pod) { (&[][..], pairs) } else { (pairs, &[][..]) };
     let image = known.and_then(|known| known.image.as_deref());
     record.container = Some(Container {
         id: container.id.clone(),
         name: known.and_then(|known| known.name.clone()),
         runtime: container.runtime.clone().or_else(|| Some(known?.runtime?.to_owned())),
         image: image.map(image_fields),
-        labels: labels
-            .filter(|_| !is_in_pod)
-            .into_iter()
-            .flat_map(|labels| &labels.pairs)
-            .map(|(name, value)| (name.replace('.', "_"), value.clone()))
-            .collect(),
+        labels: of_container.iter().map(|(name, value)| (name.replace('.', "_"), value.clone())).collect(),
     });
     let pod = known.and_then(|known| known.pod.as_ref());
     // The cgroup's path is the kubelet's word.
@@ -38,23 +35,14 @@ pub(super) fn describe(record: &mut Record, subject: &Subject<'_>) {
             kind: "pod",
             id,
             name: pod.and_then(|pod| pod.name.clone()),
-            label: labels
-                .filter(|_| is_in_pod)
-                .into_iter()
-                .flat_map(|labels| &labels.pairs)
-                .map(|(name, value)| format!("{name}:{value}"))
-                .collect(),
+            label: of_pod.iter().map(|(name, value)| format!("{name}:{value}")).collect(),
         },
     });
     record.egresswatch.container = description.map(|description| ContainerFields {
         described_by: description.ok().map(|known| known.by),
         gap: description.err(),
         image: image.map(str::to_owned),
-        labels: labels
-            .into_iter()
-            .flat_map(|labels| &labels.pairs)
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect(),
+        labels: pairs.iter().map(|(name, value)| format!("{name}={value}")).collect(),
         labels_left_out: labels.map(|labels| labels.left_out as u64).filter(|left_out| *left_out > 0),
     });
 }
