@@ -1,7 +1,6 @@
 //! `cargo xtask test`: every test, and a table that shows what did not run and why.
 
 use std::env;
-use std::ffi::OsStr;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -13,13 +12,27 @@ use crate::setup::{self, Part};
 use crate::ui::{Outcome, Summary};
 use crate::workspace::Workspace;
 
-/// The tests that need root: the target's name in `monitor`, and what the table calls it.
-const ROOT_TESTS: [(&str, &str); 2] =
-    [("kernel", "kernel tests, as root on this kernel"), ("mission", "browser scenario, as root")];
+/// Tests that need root.
+struct RootTests {
+    /// The target's name in `monitor`.
+    name: &'static str,
+    /// What the table calls them.
+    title: &'static str,
+    /// A package that they need, and the variable by which they find its program.
+    package: Option<(Package, &'static str)>,
+}
 
-/// A QUIC that speaks version 2, for the kernel tests; they find its Python by the variable.
+const ROOT_TESTS: [RootTests; 2] = [
+    RootTests {
+        name: "kernel",
+        title: "kernel tests, as root on this kernel",
+        package: Some((AIOQUIC, "EGRESSWATCH_AIOQUIC")),
+    },
+    RootTests { name: "mission", title: "browser scenario, as root", package: None },
+];
+
+/// A QUIC that speaks version 2.
 const AIOQUIC: Package = Package { name: "aioquic", version: "1.3.0", program: "python3" };
-const AIOQUIC_VARIABLE: &str = "EGRESSWATCH_AIOQUIC";
 
 /// Arguments of `cargo xtask test`.
 #[derive(Debug, Default, clap::Args)]
@@ -39,10 +52,10 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     });
     summary.step("outputs to real receivers", || receivers(workspace, &arguments.forwarded));
     let root = Root::obtain();
-    for (name, title) in ROOT_TESTS {
+    for tests in ROOT_TESTS {
         match &root {
-            Ok(root) => summary.step(title, || as_root(workspace, *root, name, &arguments.forwarded)),
-            Err(reason) => summary.note(title, Duration::ZERO, without_root(&reason.to_string())),
+            Ok(root) => summary.step(tests.title, || as_root(workspace, *root, &tests, &arguments.forwarded)),
+            Err(reason) => summary.note(tests.title, Duration::ZERO, without_root(&reason.to_string())),
         }
     }
     summary.finish("cargo xtask test")
@@ -62,13 +75,15 @@ fn without_root(reason: &str) -> Outcome {
 }
 
 /// Builds as the user and runs as root, so that no file of root's ends up in the target directory.
-fn as_root(workspace: &Workspace, root: Root, name: &str, forwarded: &[String]) -> Result<()> {
+fn as_root(workspace: &Workspace, root: Root, tests: &RootTests, forwarded: &[String]) -> Result<()> {
     setup::ensure(workspace, &[Part::Test])?;
-    let test = RootTest::build(workspace, name)?;
-    let aioquic = AIOQUIC.ensure(workspace)?;
-    let environment: &[(&str, &OsStr)] =
-        &[(DAEMON_VARIABLE, test.daemon.as_os_str()), (AIOQUIC_VARIABLE, aioquic.as_os_str())];
-    let mut command = root.command(&test.program, environment);
+    let test = RootTest::build(workspace, tests.name)?;
+    let mut environment = vec![(DAEMON_VARIABLE, test.daemon.as_os_str())];
+    let program = tests.package.map(|(package, _)| package.ensure(workspace)).transpose()?;
+    if let (Some(program), Some((_, variable))) = (&program, tests.package) {
+        environment.push((variable, program.as_os_str()));
+    }
+    let mut command = root.command(&test.program, &environment);
     // The folder cargo itself starts tests in. One at a time: they share the one kernel.
     process::run(command.current_dir(workspace.path("monitor")).arg("--test-threads=1").args(forwarded))
 }
