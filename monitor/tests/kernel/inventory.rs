@@ -162,9 +162,7 @@ fn listener(rung: Rung, settings: Settings<'_>) -> Result<()> {
     let traffic = Traffic::Tcp { to: at, connections: 1, send: AFTER, receive: REPLY, hold: false };
     Launch::inside(&network).run(&client, &traffic)?;
     let pid = listening.finish()?.pid;
-    let end = view.one("the end of the accepted connection", |record| {
-        record.is_flow_end() && !record.is_egress() && record.remote() == Some(at)
-    })?;
+    let end = accepted_end(&view, at)?;
     let check = || -> Result<()> {
         ensure!(end.executable() == Some(server.name()), "another executable than {}", server.name());
         ensure!(end.number("/process/pid") == Some(u64::from(pid)), "another process than {pid}");
@@ -193,9 +191,7 @@ fn accepted(rung: Rung, settings: Settings<'_>) -> Result<()> {
     stream.read_exact(&mut vec![0; usize::try_from(AFTER)?]).context("the rest is too short")?;
     drop(stream);
     let pid = serving.finish()?.pid;
-    let end = view.one("the end of the accepted connection", |record| {
-        record.is_flow_end() && !record.is_egress() && record.remote() == Some(at)
-    })?;
+    let end = accepted_end(&view, at)?;
     let check = || -> Result<()> {
         ensure!(end.executable() == Some(server.name()), "another executable than {}", server.name());
         ensure!(end.number("/process/pid") == Some(u64::from(pid)), "another process than {pid}");
@@ -219,6 +215,12 @@ fn live_flow(monitor: &Monitor, remote: SocketAddr) -> Result<Record> {
 fn alert(view: &View<'_>, remote: SocketAddr, level: &str) -> Result<std::sync::Arc<Record>> {
     view.one(&format!("an alert on {remote} at level {level}"), |record| {
         record.is_alert() && record.remote() == Some(remote) && record.text("/egresswatch/level") == Some(level)
+    })
+}
+
+fn accepted_end(view: &View<'_>, at: SocketAddr) -> Result<std::sync::Arc<Record>> {
+    view.one("the end of the accepted connection", |record| {
+        record.is_flow_end() && !record.is_egress() && record.remote() == Some(at)
     })
 }
 
