@@ -114,6 +114,24 @@ pub(crate) async fn get(download: Download<'_>, file: &Path) -> Result<Fetched, 
     Ok(Fetched::New(validators))
 }
 
+/// Asks for no more than whether it is there: by `HEAD`, and where a server does not know that, by a `GET` whose body is
+/// not read.
+pub(crate) async fn probe(settings: &Settings, headers: &Headers) -> Result<StatusCode, DownloadError> {
+    let broken = |error| DownloadError::Connection(http::explain(error, settings.timeout));
+    let headers = headers.read().map_err(|failure| DownloadError::Connection(failure.reason))?;
+    let has_headers = !headers.is_empty();
+    let client = http::build(settings, Policy::custom(move |attempt| redirect(attempt, has_headers)))?;
+    let address = http::address(settings, "");
+    let mut answer = client.head(&address).headers(headers.clone()).send().await.map_err(broken)?;
+    if matches!(answer.status(), StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED) {
+        answer = client.get(&address).headers(headers).send().await.map_err(broken)?;
+    }
+    match answer.status() {
+        StatusCode::OK => Ok(StatusCode::OK),
+        status => Err(DownloadError::Status(status)),
+    }
+}
+
 fn add_conditions(known: &Validators, headers: &mut HeaderMap) {
     let conditions = [(IF_NONE_MATCH, &known.etag), (IF_MODIFIED_SINCE, &known.last_modified)];
     for (name, value) in conditions {

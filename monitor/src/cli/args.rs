@@ -305,12 +305,17 @@ pub(super) struct DataUpdateArguments {
 
 /// Check a configuration file, and the lists, rules, certificates and secrets that it names
 ///
-/// Nothing is connected to and nothing is written. What only the daemon can read, such as its environment, is noted.
+/// Nothing is connected to, unless --connect says so, and nothing is written. What only the daemon can read, such as its
+/// environment, is noted.
 #[derive(Args, Debug)]
 pub(super) struct CheckArguments {
     /// The file [default: /etc/egresswatch/config.toml if it exists]
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(super) file: Option<PathBuf>,
+    /// Also connect to every output and to every server that lists are fetched from, and say what answered; no record is
+    /// sent
+    #[arg(long)]
+    pub(super) connect: bool,
     /// Write one JSON object
     #[arg(long)]
     pub(super) json: bool,

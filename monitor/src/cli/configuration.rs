@@ -9,7 +9,7 @@ use crate::{
     alert::text::printable,
     config::{self, Config},
     policy::feeds::State,
-    sink::check::Finding,
+    sink::check::{Contact, Finding},
 };
 
 /// Bad lines of a list that are told: more would not be read.
@@ -29,15 +29,21 @@ pub(super) fn check(arguments: &CheckArguments, output: &mut Output<'_>) -> Resu
         let others = config.rules().err().into_iter().chain(config.ownership().err()).chain(outputs);
         let mut errors: Vec<_> = error.into_iter().chain(others).collect();
         match (states, errors.len()) {
-            (Some(states), 0) => Ok((Notes { states, outputs: notes }, file)),
+            (Some(states), 0) => Ok((Notes { states, outputs: notes, config }, file)),
             (_, 1) => Err(errors.remove(0)),
             _ => Err(config::Error::Several(errors)),
         }
     });
     if let Ok((notes, file)) = &loaded
+        && arguments.connect
+    {
+        let contacts = notes.config.contacts().map_err(Error::Runtime)?;
+        return tell(notes, Some(&contacts), file.as_deref(), arguments.json, output);
+    }
+    if let Ok((notes, file)) = &loaded
         && (!notes.outputs.is_empty() || notes.states.iter().any(|state| state.notices().next().is_some()))
     {
-        return tell(notes, file.as_deref(), arguments.json, output);
+        return tell(notes, None, file.as_deref(), arguments.json, output);
     }
     match loaded {
         Ok((_, file)) if arguments.json => output.json(&json!({ "valid": true, "file": file, "problems": [] }))?,
@@ -72,17 +78,34 @@ struct Notes {
     states: Vec<State>,
     /// Of outputs, what cannot be told from here.
     outputs: Vec<Finding>,
+    config: Config,
 }
 
 /// Tells what is to be known. A list that gives nothing at all is a mistake; bad lines are not.
-fn tell(notes: &Notes, file: Option<&Path>, json: bool, output: &mut Output<'_>) -> Result<Status, Error> {
-    let Notes { states, outputs } = notes;
+fn tell(
+    notes: &Notes,
+    contacts: Option<&[Contact]>,
+    file: Option<&Path>,
+    json: bool,
+    output: &mut Output<'_>,
+) -> Result<Status, Error> {
+    let Notes { states, outputs, .. } = notes;
     let is_valid = states.iter().all(|state| state.failed.is_none() || !state.enabled);
+    let is_reached = contacts.unwrap_or_default().iter().all(|contact| contact.reached);
     if json {
-        output.json(&json!({
+        let mut answer = json!({
             "valid": is_valid, "file": file, "problems": [], "lists": states, "outputs": outputs
-        }))?;
+        });
+        if let (Some(contacts), Some(answer)) = (contacts, answer.as_object_mut()) {
+            answer.insert("contacts".to_owned(), json!(contacts));
+        }
+        output.json(&answer)?;
     } else {
+        for contact in contacts.unwrap_or_default() {
+            let verdict = if contact.reached { output.good("answered:") } else { output.bad("failed:") };
+            let (key, message) = (printable(&contact.target), printable(&contact.message));
+            output.line(format_args!("{} {}, {key}: {message}", verdict, contact.key))?;
+        }
         for finding in outputs {
             output.line(format_args!("{} {}", output.fair("note:"), printable(&finding.to_string())))?;
         }
@@ -99,10 +122,16 @@ fn tell(notes: &Notes, file: Option<&Path>, json: bool, output: &mut Output<'_>)
             }
         }
         let name = file.map_or("defaults".to_owned(), |file| file.display().to_string());
-        let verdict = if is_valid { output.good("good, with notes") } else { output.bad("a list gives nothing") };
+        let has_notes = !outputs.is_empty() || states.iter().any(|state| state.notices().next().is_some());
+        let verdict = match (is_valid, is_reached) {
+            (false, _) => output.bad("a list gives nothing"),
+            (true, false) => output.bad("good, but not everything answered"),
+            (true, true) if has_notes => output.good("good, with notes"),
+            (true, true) => output.good("good"),
+        };
         output.line(format_args!("{name}: {verdict}"))?;
     }
-    Ok(if is_valid { Status::Success } else { Status::Configuration })
+    Ok(if is_valid && is_reached { Status::Success } else { Status::Configuration })
 }
 
 /// Prints the default configuration.

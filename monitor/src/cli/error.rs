@@ -86,6 +86,9 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// What connects cannot be started.
+    #[error("cannot start: {0}")]
+    Runtime(#[source] io::Error),
     /// The answer could not be written.
     #[error("cannot write the answer: {0}")]
     Output(#[from] io::Error),
@@ -114,6 +117,7 @@ impl Error {
             | Self::NotAFile { .. }
             | Self::Update(_)
             | Self::Output(_)
+            | Self::Runtime(_)
             | Self::Ownership(_)
             | Self::Replay { .. }
             | Self::NoSuchList { .. }

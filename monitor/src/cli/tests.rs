@@ -135,7 +135,7 @@ fn own_lists_are_told_with_every_bad_line() {
     );
     std::fs::write(at("config.toml"), &text).expect("written");
     let check = |json| {
-        let arguments = CheckArguments { file: Some(at("config.toml")), json };
+        let arguments = CheckArguments { file: Some(at("config.toml")), connect: false, json };
         let mut bytes = Vec::new();
         let status = configuration::check(&arguments, &mut Output::new(&mut bytes, false)).expect("an answer");
         (status, String::from_utf8(bytes).expect("text").replace(&folder.path().display().to_string(), "[folder]"))
@@ -220,6 +220,38 @@ fn coverage_for_people() {
     let row = json["rows"].as_array().expect("rows").iter().find(|row| row["token"] == "inherited_by_child").cloned();
     let row = row.expect("the row");
     assert_eq!((&row["here"]["state"], &row["rungs"]["sender"]["state"]), (&"partly".into(), &"seen".into()), "{row}");
+}
+
+#[test]
+fn check_connects_when_it_is_asked_to() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    drop(listener);
+    let file = folder.path().join("config.toml");
+    let text = format!(
+        "[spool]\ndirectory = \"{}\"\n[outputs.siem]\ntype = \"webhook\"\nurl = \"http://{address}/\"\n",
+        folder.path().display()
+    );
+    std::fs::write(&file, text).expect("a file");
+    let check = |more: &[&str]| {
+        let file = file.to_string_lossy();
+        let arguments = ["egresswatch", "check", &file].into_iter().chain(more.iter().copied());
+        let Command::Check(arguments) = Arguments::parse_from(arguments).command else { panic!("another command") };
+        let mut bytes = Vec::new();
+        let status = configuration::check(&arguments, &mut Output::new(&mut bytes, false)).expect("an answer");
+        (status, String::from_utf8(bytes).expect("text"))
+    };
+    assert_eq!(check(&[]).0, Status::Success);
+    let (status, said) = check(&["--connect"]);
+    assert_eq!(status, Status::Configuration);
+    assert!(said.starts_with(&format!("failed: outputs.siem, webhook http://{address}: cannot connect")), "{said}");
+    assert!(said.trim_end().ends_with("good, but not everything answered"), "{said}");
+    let (status, said) = check(&["--connect", "--json"]);
+    assert_eq!(status, Status::Configuration);
+    let said: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+    assert_eq!(said["contacts"][0]["key"], "outputs.siem");
+    assert_eq!((&said["valid"], &said["contacts"][0]["reached"]), (&true.into(), &false.into()));
 }
 
 #[test]

@@ -175,7 +175,18 @@ impl Config {
     /// What is to be said of the outputs beforehand; nothing is connected to and nothing written.
     #[must_use]
     pub fn output_findings(&self) -> Vec<sink::check::Finding> {
-        sink::check::outputs(&self.outputs, &self.spool, self.output.file.as_deref(), &host::read())
+        let mut findings = sink::check::outputs(&self.outputs, &self.spool, self.output.file.as_deref(), &host::read());
+        findings.extend(feeds::findings(&self.lists));
+        findings
+    }
+
+    /// Connects to every output and every server of a list as the daemon would, without sending a record.
+    ///
+    /// # Errors
+    /// The runtime cannot be started.
+    pub fn contacts(&self) -> std::io::Result<Vec<sink::check::Contact>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(runtime.block_on(connect(self)))
     }
 
     /// The files and directories that the settings name and that are read with them.
@@ -257,6 +268,14 @@ pub fn rule_files(paths: &[PathBuf]) -> Result<Vec<(String, String)>, Error> {
         Ok((file.display().to_string(), text))
     };
     files.into_iter().map(read).collect()
+}
+
+async fn connect(config: &Config) -> Vec<sink::check::Contact> {
+    let host = host::read();
+    let (mut contacts, lists) =
+        tokio::join!(sink::check::connect(&config.outputs, &host), feeds::connect(&config.lists));
+    contacts.extend(lists);
+    contacts
 }
 
 #[cfg(test)]

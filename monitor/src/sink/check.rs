@@ -1,5 +1,7 @@
 //! What is wrong with outputs, found before they are needed and without a word to anybody: files are looked at, no connection
-//! is made and nothing is written.
+//! is made and nothing is written. Only [`connect`] connects, when it is asked to.
+
+mod connect;
 
 use std::{
     error::Error,
@@ -10,6 +12,7 @@ use std::{
 
 use nix::unistd::{AccessFlags, access, geteuid};
 
+pub use self::connect::{Contact, connect, within};
 use super::{
     OutputConfig, OutputKind, OutputName, OutputsConfig,
     http::HeaderSetting,
@@ -40,7 +43,7 @@ impl fmt::Display for Finding {
 /// Looks at every output, and at the spool if one needs it. `file` is `output.file`.
 #[must_use]
 pub fn outputs(outputs: &OutputsConfig, spool: &spool::Config, file: Option<&Path>, host: &Host) -> Vec<Finding> {
-    let mut findings = Findings { is_root: geteuid().is_root(), found: Vec::new() };
+    let mut findings = Findings::new();
     if let Some(path) = file {
         findings.file("output.file", path, false);
     }
@@ -53,13 +56,23 @@ pub fn outputs(outputs: &OutputsConfig, spool: &spool::Config, file: Option<&Pat
     findings.found
 }
 
-struct Findings {
+/// What was found so far.
+pub(crate) struct Findings {
     /// What cannot be read by others can be by the daemon, which is root.
     is_root: bool,
-    found: Vec<Finding>,
+    pub(crate) found: Vec<Finding>,
 }
 
 impl Findings {
+    pub(crate) fn new() -> Self {
+        Self { is_root: geteuid().is_root(), found: Vec::new() }
+    }
+
+    /// Notes an error and what of the system is behind it.
+    pub(crate) fn add_cause(&mut self, key: &str, error: &(dyn Error + 'static)) {
+        self.add_error(key, error.to_string(), io_kind(error));
+    }
+
     fn add(&mut self, key: &str, message: impl Into<String>) {
         self.found.push(Finding { key: key.to_owned(), message: message.into(), is_unsure: false });
     }
@@ -82,7 +95,7 @@ impl Findings {
             // Certificates, templates and whatever else is read from files.
             kind => {
                 if let Err(error) = kind.open(name, host) {
-                    self.add_error(&key, error.source.to_string(), io_kind(&*error.source));
+                    self.add_cause(&key, &*error.source);
                 }
             }
         }
@@ -154,7 +167,8 @@ impl Findings {
         }
     }
 
-    fn secret(&mut self, key: &str, secret: &Secret) {
+    /// Reads a secret.
+    pub(crate) fn secret(&mut self, key: &str, secret: &Secret) {
         match secret.read() {
             Ok(_) => {}
             // The daemon may have what this process has not.
@@ -162,10 +176,7 @@ impl Findings {
                 let message = format!("not to be told from here: {error}");
                 self.found.push(Finding { key: key.to_owned(), message, is_unsure: true });
             }
-            Err(error) => {
-                let kind = io_kind(&error);
-                self.add_error(key, error.to_string(), kind);
-            }
+            Err(error) => self.add_cause(key, &error),
         }
     }
 }

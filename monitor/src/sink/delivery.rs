@@ -110,6 +110,12 @@ pub trait Delivery: Send + 'static {
 
     /// Opens the same place anew before the next batch: after a log rotation, or when settings such as certificates changed.
     fn reopen(&mut self) {}
+
+    /// Connects as [`Self::deliver`] would and asks for something harmless, and says what answered. No record is sent.
+    /// `None`: there is nothing to connect to.
+    fn probe(&mut self) -> impl Future<Output = Result<Option<String>, Failure>> + Send {
+        std::future::ready(Ok(None))
+    }
 }
 
 /// [`Delivery`] as an object: what every transport is to the task that feeds it.
@@ -125,6 +131,8 @@ pub trait AnyDelivery: Send {
     ) -> Pin<Box<dyn Future<Output = Result<Delivered, Failure>> + Send + 'a>>;
     /// [`Delivery::reopen`].
     fn reopen(&mut self);
+    /// [`Delivery::probe`].
+    fn probe(&mut self) -> Pin<Box<dyn Future<Output = Result<Option<String>, Failure>> + Send + '_>>;
 }
 
 impl<D: Delivery> AnyDelivery for D {
@@ -145,5 +153,9 @@ impl<D: Delivery> AnyDelivery for D {
 
     fn reopen(&mut self) {
         Delivery::reopen(self);
+    }
+
+    fn probe(&mut self) -> Pin<Box<dyn Future<Output = Result<Option<String>, Failure>> + Send + '_>> {
+        Box::pin(Delivery::probe(self))
     }
 }

@@ -1,9 +1,10 @@
 //! Elasticsearch and `OpenSearch`: `_bulk` with `create`, the record's id as the document's, so that a repeat is a conflict.
 
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use super::{
     delivery::{Delivered, Delivery, Failure, Item, Refused},
@@ -128,6 +129,10 @@ impl Delivery for Elasticsearch {
     fn reopen(&mut self) {
         self.sender.client.reopen();
     }
+
+    async fn probe(&mut self) -> Result<Option<String>, Failure> {
+        Ok(Some(self.sender.probe().await?))
+    }
 }
 
 impl Requests for Sender {
@@ -137,12 +142,7 @@ impl Requests for Sender {
         {
             return Err(Problem::Refused("only JSON can be indexed: set format to \"ecs\" or \"ocsf\"".to_owned()));
         }
-        let mut headers = self.config.headers.read()?;
-        if let Some(key) = &self.config.api_key {
-            headers.insert(AUTHORIZATION, authorization("ApiKey", key)?);
-        }
-        let password = self.config.password.as_ref().map(Secret::read).transpose();
-        let password = password.map_err(|error| super::http::slow(error.to_string()))?;
+        let (headers, password) = self.credentials()?;
         let body = self.body(items);
         let url = self.client.address(PATH);
         let username = self.config.username.as_deref();
@@ -158,6 +158,44 @@ impl Requests for Sender {
 }
 
 impl Sender {
+    /// Headers and password as they are now.
+    fn credentials(&self) -> Result<(HeaderMap, Option<Zeroizing<String>>), Failure> {
+        let mut headers = self.config.headers.read()?;
+        if let Some(key) = &self.config.api_key {
+            headers.insert(AUTHORIZATION, authorization("ApiKey", key)?);
+        }
+        let password = self.config.password.as_ref().map(Secret::read).transpose();
+        Ok((headers, password.map_err(|error| super::http::slow(error.to_string()))?))
+    }
+
+    /// Asks for the version.
+    async fn probe(&mut self) -> Result<String, Failure> {
+        let (headers, password) = self.credentials()?;
+        let url = self.client.address("/");
+        let username = self.config.username.as_deref();
+        let answer = self.client.send(|client| {
+            let request = client.get(url).headers(headers);
+            match (username, &password) {
+                (Some(user), Some(password)) => request.basic_auth(user, Some(password.as_str())),
+                _ => request,
+            }
+        });
+        let answer = answer.await?;
+        if answer.status.as_u16() == 403 {
+            // Enough for documents, and all that such credentials should have.
+            return Ok("the credentials are known, and may not ask for the version".to_owned());
+        }
+        let answer = answer.check().map_err(Failure::from)?;
+        let facts: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        match facts.pointer("/version/number").and_then(Value::as_str) {
+            Some(version) => Ok(answer.printable(&format!("version {version} answered"))),
+            None => Err(answer.pause(format!(
+                "{}, which is no answer of Elasticsearch or OpenSearch; see whether the address is right",
+                answer.said()
+            ))),
+        }
+    }
+
     fn body(&self, items: &[Item]) -> Vec<u8> {
         let mut body = Vec::with_capacity(items.iter().map(|item| item.bytes.len() + 128).sum());
         for item in items {

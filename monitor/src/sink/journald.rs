@@ -110,11 +110,16 @@ impl Journald {
         }
     }
 
-    async fn send(&self, batch: &[Item]) -> Result<(), Failure> {
+    fn connect(&self) -> Result<UnixDatagram, Failure> {
         let socket = UnixDatagram::unbound().map_err(|error| Failure::new(format!("no socket: {error}")))?;
         socket.connect(&self.socket).map_err(|error| {
             Failure::new(format!("cannot connect to {}: {error} (does systemd run here?)", self.socket.display()))
         })?;
+        Ok(socket)
+    }
+
+    async fn send(&self, batch: &[Item]) -> Result<(), Failure> {
+        let socket = self.connect()?;
         for (index, item) in batch.iter().enumerate() {
             let entry = self.entry(item);
             let sent = match socket.send(&entry).await {
@@ -173,6 +178,11 @@ impl Delivery for Journald {
                 Err(Failure::new("the journal does not read its socket: see `systemctl status systemd-journald`"))
             }
         }
+    }
+
+    async fn probe(&mut self) -> Result<Option<String>, Failure> {
+        self.connect()?;
+        Ok(Some("the journal has its socket open".to_owned()))
     }
 }
 

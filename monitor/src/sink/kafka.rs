@@ -243,6 +243,13 @@ impl Delivery for Kafka {
             tls.forget();
         }
     }
+
+    async fn probe(&mut self) -> Result<Option<String>, Failure> {
+        let timeout = self.config.timeout.get();
+        let connected = tokio::time::timeout(timeout, self.connect()).await.map_err(|_| late(timeout))?;
+        self.partition = Some(connected?);
+        Ok(Some(format!("the brokers have the topic {}", self.config.topic)))
+    }
 }
 
 fn late(timeout: time::Duration) -> Failure {

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use super::{
     delivery::{Delivered, Delivery, Failure, Item},
     http::{
-        Client, Headers, HttpUrl, OpenError, Problem, Requests, Settings, Window, authorization, basic, dataset,
-        deliver_in_parts, severity,
+        Answer, Client, Headers, HttpUrl, OpenError, Problem, Requests, Settings, Window, authorization, basic,
+        dataset, deliver_in_parts, severity,
     },
     secret::Secret,
     tls::TlsConfig,
@@ -119,17 +119,34 @@ impl Delivery for Loki {
     fn reopen(&mut self) {
         self.sender.client.reopen();
     }
+
+    /// A push without streams, which shows the right to write: Loki takes it or misses a stream in it, by its version.
+    async fn probe(&mut self) -> Result<Option<String>, Failure> {
+        let answer = self.sender.push(json!({ "streams": [] }).to_string()).await?;
+        if matches!(answer.status.as_u16(), 400 | 422) && answer.said().contains("stream") {
+            return Ok(Some("Loki answered, and lets these credentials write".to_owned()));
+        }
+        answer.check().map_err(Failure::from)?;
+        Ok(Some("Loki answered, and lets these credentials write".to_owned()))
+    }
 }
 
 impl Requests for Sender {
     async fn request(&mut self, items: &[Item]) -> Result<Delivered, Problem> {
+        let body = self.body(items).to_string();
+        self.push(body).await?.check()?;
+        Ok(Delivered::default())
+    }
+}
+
+impl Sender {
+    async fn push(&mut self, body: String) -> Result<Answer, Failure> {
         let mut headers = self.config.headers.read()?;
         if let Some(token) = &self.config.token {
             headers.insert(AUTHORIZATION, authorization("Bearer", token)?);
         }
         let password = self.config.password.as_ref().map(Secret::read).transpose();
         let password = password.map_err(|error| super::http::slow(error.to_string()))?;
-        let body = self.body(items).to_string();
         let url = self.client.address("/loki/api/v1/push");
         let config = &self.config;
         let answer = self.client.send(|client| {
@@ -142,12 +159,9 @@ impl Requests for Sender {
             }
             request
         });
-        answer.await?.check()?;
-        Ok(Delivered::default())
+        answer.await
     }
-}
 
-impl Sender {
     /// One stream for each dataset and severity, with its entries in order.
     fn body(&self, items: &[Item]) -> Value {
         let mut streams: Vec<((&str, &str), Vec<Value>)> = Vec::new();

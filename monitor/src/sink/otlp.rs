@@ -135,16 +135,27 @@ impl Delivery for Otlp {
             Way::Http(client, _) => client.reopen(),
         }
     }
+
+    /// An export without records, which collectors must take.
+    async fn probe(&mut self) -> Result<Option<String>, Failure> {
+        self.sender.export(ExportLogsServiceRequest::default()).await?;
+        Ok(Some("the collector takes logs".to_owned()))
+    }
 }
 
 impl Requests for Sender {
     async fn request(&mut self, items: &[Item]) -> Result<Delivered, Problem> {
         let request = self.converter.request(items);
-        let answer = match &mut self.way {
-            Way::Grpc(grpc) => grpc.export(request).await?,
-            Way::Http(client, headers) => export(client, headers, &request).await?,
-        };
-        Ok(partial_success(answer, items.len()))
+        Ok(partial_success(self.export(request).await?, items.len()))
+    }
+}
+
+impl Sender {
+    async fn export(&mut self, request: ExportLogsServiceRequest) -> Result<ExportLogsServiceResponse, Problem> {
+        match &mut self.way {
+            Way::Grpc(grpc) => grpc.export(request).await,
+            Way::Http(client, headers) => export(client, headers, &request).await,
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
     delivery::{Delivered, Delivery, Failure, Item},
     http::{
         Answer, Client, Headers, HttpUrl, OpenError, Problem, Requests, Settings, Window, authorization,
-        deliver_in_parts, slow,
+        deliver_in_parts,
     },
     secret::Secret,
     tls::TlsConfig,
@@ -25,6 +25,9 @@ const POLL_MIN: time::Duration = time::Duration::from_millis(100);
 
 /// Splunk advises to ask every 10 seconds; alerts are few, and the next ones wait.
 const POLL_MAX: time::Duration = time::Duration::from_secs(5);
+
+/// The collector's code for a request without events from a token that it takes.
+const NO_DATA: u32 = 5;
 
 /// An output of `type = "splunk_hec"`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -130,6 +133,10 @@ impl Delivery for Splunk {
         self.sender.client.reopen();
         self.sender.channel = None;
     }
+
+    async fn probe(&mut self) -> Result<Option<String>, Failure> {
+        Ok(Some(self.sender.probe().await?))
+    }
 }
 
 impl Requests for Sender {
@@ -157,6 +164,21 @@ impl Requests for Sender {
 }
 
 impl Sender {
+    /// Shows the token without an event: asks about acknowledgements, or sends nothing, which the collector says is no data.
+    async fn probe(&mut self) -> Result<String, Failure> {
+        if self.config.acknowledge {
+            self.channel().await?;
+            return Ok("the collector takes the token and acknowledges".to_owned());
+        }
+        let (answer, hec) = self.post("/services/collector/event", None, "").await?;
+        match hec.code {
+            Some(NO_DATA) => Ok("the collector takes the token".to_owned()),
+            None if !matches!(answer.status.as_u16(), 401 | 403 | 407 | 429 | 500..) => Err(answer
+                .pause(format!("{}, which is no answer of a HEC; see whether the address is right", answer.said()))),
+            _ => Err(problem(&answer, &hec).into()),
+        }
+    }
+
     /// The channel; a new one only after the collector has said that the token acknowledges, so that nothing is sent that
     /// never will be confirmed.
     async fn channel(&mut self) -> Result<String, Problem> {
@@ -169,10 +191,7 @@ impl Sender {
         let body = json!({ "acks": [0] }).to_string();
         let (answer, hec) = self.post("/services/collector/ack", Some(&channel), body).await?;
         if !answer.status.is_success() {
-            return Err(match problem(&answer, &hec) {
-                Problem::Again(failure) => Problem::Again(failure),
-                Problem::TooLarge(reason) | Problem::Refused(reason) => Problem::Again(slow(reason)),
-            });
+            return Err(Failure::from(problem(&answer, &hec)).into());
         }
         self.channel = Some(channel.clone());
         Ok(channel)

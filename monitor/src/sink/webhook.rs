@@ -183,6 +183,31 @@ impl Delivery for Webhook {
     }
 
     async fn deliver(&mut self, batch: &[Item]) -> Result<Delivered, Failure> {
+        self.follow_url()?;
+        deliver_in_parts(&mut self.sender, &mut self.window, batch).await
+    }
+
+    fn reopen(&mut self) {
+        self.sender.client.reopen();
+    }
+
+    /// `HEAD`, which changes nothing at any server. What it says of the address is no word about records: many take only
+    /// what they are for.
+    async fn probe(&mut self) -> Result<Option<String>, Failure> {
+        self.follow_url()?;
+        let headers = self.sender.config.headers.read()?;
+        let url = self.sender.client.address("");
+        let answer = self.sender.client.send(|client| client.head(url).headers(headers)).await?;
+        match answer.status.as_u16() {
+            // Not implemented is an answer to this method.
+            401 | 407 | 500 | 502.. => Err(answer.problem().into()),
+            _ => Ok(Some(format!("{} to HEAD; whether it takes records shows only with one", answer.said()))),
+        }
+    }
+}
+
+impl Webhook {
+    fn follow_url(&mut self) -> Result<(), Failure> {
         // An address that is a secret is rotated like one.
         let url = current_url(&self.sender.config.url)?;
         if url != self.sender.url {
@@ -190,11 +215,7 @@ impl Delivery for Webhook {
                 client(&self.sender.config, url.clone()).map_err(|error| super::http::slow(error.to_string()))?;
             self.sender.url = url;
         }
-        deliver_in_parts(&mut self.sender, &mut self.window, batch).await
-    }
-
-    fn reopen(&mut self) {
-        self.sender.client.reopen();
+        Ok(())
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
 
 pub(crate) const CASES: &[Case] = &[
     Case { name: "https::client_certificate_and_own_authority", missing: || None, test: arrives },
+    Case { name: "https::asked_without_a_record", missing: || None, test: asked },
     Case { name: "https::without_a_client_certificate", missing: || None, test: no_client_certificate },
     Case { name: "https::unknown_authority", missing: || None, test: unknown_authority },
     Case { name: "https::expired_certificate", missing: || None, test: expired },
@@ -109,6 +110,28 @@ fn arrives() -> Result<()> {
     for output in OUTPUTS {
         deliver(place.output(output, &server, OWN)?.as_mut(), &server)?;
     }
+    Ok(())
+}
+
+/// What `egresswatch check --connect` does: everything but a record, with a client certificate and without.
+fn asked() -> Result<()> {
+    let place = Place::new("127.0.0.1", false)?;
+    let server = HttpsServer::start(place.folder.path())?;
+    let runtime = runtime()?;
+    for output in OUTPUTS {
+        let mut good = place.output(output, &server, OWN)?;
+        let before = server.seen().len();
+        let answer = runtime.block_on(good.probe()).with_context(|| good.describe().to_owned())?;
+        ensure!(answer.is_some() && server.seen().len() > before, "{}: {answer:?}", good.describe());
+        let mut bad = place.output(output, &server, "ca = \"FOLDER/ca.pem\"")?;
+        let failure = runtime.block_on(bad.probe()).err();
+        let failure = failure.with_context(|| format!("{} has no certificate and was let in", bad.describe()))?;
+        // As for records: over HTTP/2 TLS's word does not come through.
+        ensure!(output.2.contains("grpc") || failure.reason.contains("set tls.certificate and tls.key"), "{failure}");
+    }
+    let seen = server.seen();
+    let record = seen.iter().find(|(_, body)| body.windows(5).any(|part| part == b"event" || part == b"_inde"));
+    ensure!(record.is_none(), "a record was sent: {record:?}");
     Ok(())
 }
 

@@ -139,6 +139,10 @@ async fn answer(
             let items = vec![json!({"create": {"status": 201}}); lines / 2];
             answer.body(full(json!({"errors": false, "items": items}).to_string()))?
         }
+        "/" => answer.body(full(json!({"version": {"number": "9.1.0"}}).to_string()))?,
+        "/services/collector/event" if body.is_empty() => {
+            answer.status(400).body(full(json!({"text": "No data", "code": 5}).to_string()))?
+        }
         "/services/collector/event" => answer.body(full(json!({"text": "Success", "code": 0}).to_string()))?,
         "/loki/api/v1/push" => answer.status(204).body(full(String::new()))?,
         "/hook" => answer.body(full(String::new()))?,

@@ -276,10 +276,15 @@ fn logins() -> Result<()> {
             let mut kafka = brokers.output_with("gzip", settings(&addresses, mechanism)?)?;
             let failure = runtime.block_on(kafka.deliver(&batch(0, 1))).err().context("the password is wrong")?;
             ensure!(failure.confirmed == 0 && !failure.reason.contains("wrong"), "{failure:?}");
+            let failure = runtime.block_on(kafka.probe()).err().context("the password is wrong")?;
+            ensure!(!failure.reason.contains("wrong"), "{failure:?}");
             eprintln!("    {mechanism} with a wrong password: {failure}");
         }
         fs::write(&secret, format!("{PASSWORD}\n"))?;
         let mut kafka = brokers.output_with("gzip", settings(&addresses, mechanism)?)?;
+        // Asked without a record, which the records' order below would show.
+        let answer = runtime.block_on(kafka.probe()).context(mechanism)?;
+        ensure!(answer.is_some_and(|answer| answer.contains("egresswatch")), "another topic");
         insist(&mut kafka, &runtime, &batch(round * COUNT, COUNT)).context(mechanism)?;
     }
     let records = brokers.records(4 * COUNT)?;

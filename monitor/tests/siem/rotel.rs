@@ -18,6 +18,7 @@ use crate::{
 pub(crate) const CASES: &[Case] = &[
     Case { name: "rotel::records_arrive_over_grpc", missing, test: || arrives("grpc") },
     Case { name: "rotel::records_arrive_over_http", missing, test: || arrives("http") },
+    Case { name: "rotel::asked_without_a_record", missing, test: asked },
     Case { name: "rotel::a_message_too_large_is_sent_in_parts", missing, test: too_large },
     Case { name: "rotel::a_collector_that_was_killed_is_found_again", missing, test: killed },
 ];
@@ -125,6 +126,20 @@ fn arrives(protocol: &str) -> Result<()> {
         ensure!(said.contains(fact), "no {fact} in {}", said.lines().take(40).collect::<Vec<_>>().join("\n"));
     }
     Ok(())
+}
+
+/// What `egresswatch check --connect` does: an export without records.
+fn asked() -> Result<()> {
+    let rotel = Rotel::start()?;
+    let runtime = runtime()?;
+    for protocol in ["grpc", "http"] {
+        let mut output = rotel.output(protocol)?;
+        let answer = runtime.block_on(output.probe()).context(protocol)?;
+        ensure!(answer.is_some(), "{protocol} has nothing to connect to");
+        // The same connection carries records afterwards.
+        runtime.block_on(output.deliver(&[item(usize::from(protocol == "http"))]))?;
+    }
+    rotel.expect(&[item(0), item(1)])
 }
 
 /// The collector takes 1 MiB over gRPC; the batch is several times as large.

@@ -29,6 +29,7 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "rsyslog::udp", missing, test: || arrives(Transport::Udp) },
     Case { name: "rsyslog::tcp", missing, test: || arrives(Transport::Tcp) },
     Case { name: "rsyslog::tls_with_client_certificate", missing, test: || arrives(Transport::Tls) },
+    Case { name: "rsyslog::asked_without_a_record", missing, test: asked },
     Case { name: "rsyslog::killed_over_tls", missing, test: || survives_kills(Transport::Tls) },
     Case { name: "rsyslog::killed_over_tcp", missing, test: || survives_kills(Transport::Tcp) },
     Case { name: "rsyslog::expired_certificate", missing, test: expired_certificate },
@@ -203,6 +204,31 @@ fn survives_kills(transport: Transport) -> Result<()> {
         (0..BATCHES * SIZE).map(|number| format!("run-{number}")).filter(|id| !ids.contains(id)).collect();
     ensure!(lost.is_empty(), "{} of {} are lost after 6 kills: {lost:?}", lost.len(), BATCHES * SIZE);
     ensure!(failures > 0, "no kill was noticed");
+    Ok(())
+}
+
+/// What `egresswatch check --connect` does, over every transport; and with a certificate too few.
+fn asked() -> Result<()> {
+    let mut rsyslog = Rsyslog::new()?;
+    rsyslog.start()?;
+    let runtime = runtime()?;
+    for transport in [Transport::Unix, Transport::Udp, Transport::Tcp, Transport::Tls] {
+        let mut syslog = Syslog::open(&rsyslog.config(transport)?)?;
+        let answer = runtime.block_on(syslog.probe()).with_context(|| format!("{transport:?}"))?;
+        ensure!(answer.is_some(), "{transport:?} has nothing to connect to");
+    }
+    let mut config = rsyslog.config(Transport::Tls)?;
+    (config.tls.certificate, config.tls.key) = (None, None);
+    let failure = runtime.block_on(Syslog::open(&config)?.probe()).err().context("no certificate, and let in")?;
+    ensure!(failure.reason.contains("set tls.certificate and tls.key"), "{failure}");
+    runtime.block_on(Syslog::open(&rsyslog.config(Transport::Tls)?)?.deliver(&[item(0)]))?;
+    ensure!(rsyslog.ids()? == ["run-0"], "more than the record arrived: {:?}", rsyslog.ids()?);
+    rsyslog.kill()?;
+    for transport in [Transport::Tcp, Transport::Tls] {
+        let failure = runtime.block_on(Syslog::open(&rsyslog.config(transport)?)?.probe()).err();
+        let failure = failure.with_context(|| format!("{transport:?}: nobody is there"))?;
+        ensure!(failure.reason.contains("cannot connect"), "{failure}");
+    }
     Ok(())
 }
 

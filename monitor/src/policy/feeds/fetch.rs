@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{ListConfig, Source, manifest};
 use crate::{
     download::{self, Download, Fetched, Validators},
-    sink::http::Settings,
+    sink::http::{HttpUrl, Settings},
 };
 
 /// The first pause after a fetch that failed; it doubles with each further one, up to the interval.
@@ -98,14 +98,33 @@ pub fn due(name: &str, config: &ListConfig, directory: &Path) -> Option<Timestam
     Some(progress.due(config.refresh.get()).unwrap_or(Timestamp::UNIX_EPOCH))
 }
 
+/// How a list is fetched.
+pub(super) fn settings(config: &ListConfig, url: &HttpUrl) -> Settings {
+    Settings { url: url.clone(), tls: config.tls.clone(), timeout: download::TIMEOUT, proxy: config.proxy.clone() }
+}
+
+/// Puts what was fetched into its place: the file `beside`, or the events that it names.
+async fn put(
+    name: &str,
+    config: &ListConfig,
+    settings: &Settings,
+    directory: &Path,
+    beside: &Path,
+) -> Result<(), String> {
+    if manifest::is_manifest(settings.url.as_str()) {
+        return manifest::fetch_events(name, config, settings, directory, beside).await;
+    }
+    let path = content_path(directory, name);
+    fs::rename(beside, &path).map_err(|error| format!("{} cannot be replaced: {error}", path.display()))
+}
+
 /// Fetches a list, if it is one that is fetched, and writes how it went. Never fails: what went wrong is told by the list's
 /// state from then on.
 pub async fn fetch(name: &str, config: &ListConfig, directory: &Path, now: Timestamp) -> Outcome {
     let Source::Url(url) = &config.source else { return Outcome { has_changed: false, confirmed_at: None } };
     let mut progress = Progress::read(directory, name, url.as_str());
     let before = progress.clone();
-    let settings =
-        Settings { url: url.clone(), tls: config.tls.clone(), timeout: download::TIMEOUT, proxy: config.proxy.clone() };
+    let settings = settings(config, url);
     let known = progress.content(directory, name).and(progress.content.clone());
     let download =
         Download { settings: &settings, headers: &config.headers, max_bytes: config.max_bytes, known: known.as_ref() };
@@ -115,29 +134,18 @@ pub async fn fetch(name: &str, config: &ListConfig, directory: &Path, now: Times
         Err(error) => Err(format!("{} cannot be made: {error}", directory.display())),
     };
     let outcome = match outcome {
-        Ok(Fetched::New(validators)) if manifest::is_manifest(url.as_str()) => {
-            let events = manifest::fetch_events(name, config, &settings, directory, &beside).await;
-            events.map(|()| Fetched::New(validators))
+        Ok(Fetched::New(validators)) => {
+            put(name, config, &settings, directory, &beside).await.map(|()| Some(validators))
         }
-        other => other,
+        Ok(Fetched::Unchanged) => Ok(None),
+        Err(error) => Err(error),
     };
-    let outcome = outcome.and_then(|fetched| {
-        if let Fetched::New(validators) = fetched {
-            if manifest::is_manifest(url.as_str()) {
-                progress.content = Some(validators);
-                return Ok(true);
-            }
-            let path = content_path(directory, name);
-            fs::rename(&beside, &path).map_err(|error| format!("{} cannot be replaced: {error}", path.display()))?;
-            progress.content = Some(validators);
-            return Ok(true);
-        }
-        Ok(false)
-    });
     progress.attempted_at = Some(now);
     let is_new = match outcome {
-        Ok(is_new) => {
+        Ok(new) => {
             (progress.confirmed_at, progress.failures, progress.error) = (Some(now), 0, None);
+            let is_new = new.is_some();
+            progress.content = new.or(progress.content);
             is_new
         }
         Err(error) => {

@@ -5,6 +5,7 @@
 //! read, or that holds less than half of what it did, leaves the last good one in force, which [`keep`] has put into the
 //! state directory. What [`fetch`] fetches lies there too and is read as a file is, so that a restart needs no network.
 
+mod check;
 mod collect;
 mod config;
 mod fetch;
@@ -16,6 +17,7 @@ mod text;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use check::{connect, findings};
 pub use collect::{BAD_LINES_TOLD, BadLine};
 pub use config::{Config, Day, ListConfig, Source};
 pub use fetch::{Outcome, due, fetch};

@@ -51,6 +51,16 @@ impl From<Failure> for Problem {
     }
 }
 
+impl From<Problem> for Failure {
+    /// For a request that holds no record.
+    fn from(problem: Problem) -> Self {
+        match problem {
+            Problem::Again(failure) => failure,
+            Problem::TooLarge(reason) | Problem::Refused(reason) => slow(reason),
+        }
+    }
+}
+
 /// A failure that only a person can mend.
 pub(crate) fn slow(reason: impl Into<String>) -> Failure {
     Failure { retry_after: Some(SLOW_PAUSE), ..Failure::new(reason) }

@@ -336,7 +336,47 @@ impl Delivery for Syslog {
             client.forget();
         }
     }
+
+    async fn probe(&mut self) -> Result<Option<String>, Failure> {
+        let timeout = self.timeout;
+        match &self.place {
+            Place::Udp(address) => {
+                let none = &mut Vec::new();
+                let sent = tokio::time::timeout(timeout, send_udp(address, &[], none)).await;
+                sent.map_err(|_| Failure::new("the receiver's name was not resolved in time"))??;
+                return Ok(Some("there is a way to it; UDP has no answer that would say more".to_owned()));
+            }
+            Place::Unix(path) => {
+                send_unix(path, &[], &mut Vec::new()).await?;
+                return Ok(Some("the receiver has its socket open".to_owned()));
+            }
+            Place::UnixStream(_) | Place::Tcp(_) | Place::Tls { .. } => {}
+        }
+        let late = |what, advice| Failure::new(format!("{what} within {} s: {advice}", timeout.as_secs_f32()));
+        let failed = |error: StreamError| Failure::new(error.to_string());
+        let connection = tokio::time::timeout(timeout, self.connect()).await;
+        let connection = connection.map_err(|_| late("no connection", "see whether the receiver is up"))?;
+        // What a receiver has against a client's certificate comes after the handshake.
+        let closing = connection.map_err(failed)?.close();
+        if self.confirm == Confirm::Write {
+            let closed = tokio::time::timeout(timeout.min(CLOSE_WAIT), closing).await;
+            return match closed {
+                Ok(Err(error @ StreamError::Broken { .. })) => Err(failed(error)),
+                _ => Ok(Some("the receiver took the connection".to_owned())),
+            };
+        }
+        let closed = tokio::time::timeout(timeout, closing).await;
+        closed
+            .map_err(|_| {
+                late("the receiver did not close an ended connection", "if it never does, set confirm = \"write\"")
+            })?
+            .map_err(failed)?;
+        Ok(Some("the receiver took the connection, and closes it when it has read everything".to_owned()))
+    }
 }
+
+/// How long a receiver that confirms nothing is given to say what it has against a connection.
+const CLOSE_WAIT: time::Duration = time::Duration::from_secs(2);
 
 /// One datagram for each message. A socket of its own for each batch finds the receiver anew.
 async fn send_udp(address: &str, messages: &[(usize, Vec<u8>)], refused: &mut Vec<Refused>) -> Result<(), Failure> {
