@@ -136,7 +136,7 @@ _egresswatch() {
             return 0
             ;;
         egresswatch__subcmd__check)
-            opts="-h --json --color --help"
+            opts="-h --connect --json --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

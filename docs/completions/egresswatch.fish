@@ -149,6 +149,7 @@ complete -c egresswatch -n "__fish_egresswatch_using_subcommand data; and __fish
 complete -c egresswatch -n "__fish_egresswatch_using_subcommand check" -l color -d 'When to use colours; NO_COLOR is honoured' -r -f -a "auto\t''
 always\t''
 never\t''"
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand check" -l connect -d 'Also connect to every output and to every server that lists are fetched from, and say what answered; no record is sent'
 complete -c egresswatch -n "__fish_egresswatch_using_subcommand check" -l json -d 'Write one JSON object'
 complete -c egresswatch -n "__fish_egresswatch_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c egresswatch -n "__fish_egresswatch_using_subcommand test-rules" -l rules -d 'Rules instead of those that the configuration names: a file, or a directory of *.toml; may be repeated' -r -F
