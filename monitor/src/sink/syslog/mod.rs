@@ -1,9 +1,9 @@
 //! Syslog by RFC 5424: over a Unix socket, UDP (RFC 5426), TCP (RFC 6587) and TLS (RFC 5425).
 //!
 //! Syslog has no acknowledgement. Over a stream, what stands for one is the end of the connection: after a batch the
-//! sending side is closed, and a receiver that then closes its own has read everything. A receiver that was killed
-//! closes as well; over TLS it lacks the `close_notify`, and over plain TCP it takes no new connection, which is
-//! therefore opened before the batch counts.
+//! sending side is closed, and a receiver that then closes its own has read everything. Of a receiver that was killed
+//! the kernel closes all connections: over TLS the `close_notify` is missing, and otherwise another connection, opened
+//! before and used for the next batch, ends as well. A new one would not tell, if the receiver is soon started again.
 
 mod message;
 mod stream;
@@ -281,14 +281,14 @@ impl Syslog {
             self.connection = Some(connection);
             return Ok(());
         }
-        let says_so = matches!(connection, Connection::Tls(_));
-        connection.close().await?;
-        if !says_so {
-            self.connection = Some(self.connect().await.map_err(|error| match error {
-                StreamError::Connect { error } => StreamError::Gone(error),
-                other => other,
-            })?);
+        if matches!(connection, Connection::Tls(_)) {
+            return connection.close().await;
         }
+        let mut witness = self.connect().await?;
+        connection.close().await?;
+        tokio::time::sleep(DEATH).await;
+        witness.check().await.map_err(|_| StreamError::Gone)?;
+        self.connection = Some(witness);
         Ok(())
     }
 }
@@ -374,6 +374,9 @@ impl Delivery for Syslog {
         Ok(Some("the receiver took the connection, and closes it when it has read everything".to_owned()))
     }
 }
+
+/// The kernel closes the connections of a process that was killed one after the other: by now all are closed.
+const DEATH: time::Duration = time::Duration::from_millis(2);
 
 /// How long a receiver that confirms nothing is given to say what it has against a connection.
 const CLOSE_WAIT: time::Duration = time::Duration::from_secs(2);

@@ -32,8 +32,10 @@ pub(super) enum StreamError {
     ClosedEarly,
     #[error("the receiver ended the connection without TLS's close_notify, so that it is unknown what it has read")]
     NoCloseNotify,
-    #[error("the receiver closed the connection and takes no new one, so that it is unknown what it has read: {0}")]
-    Gone(io::Error),
+    #[error(
+        "the receiver ended another connection as well, as one that was killed, so that it is unknown what it has read"
+    )]
+    Gone,
 }
 
 impl Connection {

@@ -51,12 +51,13 @@ async fn a_batch_counts_once_the_receiver_has_closed_and_lives() {
         let mut received = Vec::new();
         stream.read_to_end(&mut received).await.expect("a stream");
         drop(stream);
-        let _next = listener.accept().await.expect("the next connection");
-        received
+        let next = listener.accept().await.expect("the next connection");
+        (received, next, listener)
     });
     let delivered = syslog.deliver(&[item(0, "a"), item(1, "b")]).await.expect("confirmed");
     assert!(delivered.refused.is_empty());
-    let arrived = String::from_utf8(receiver.await.expect("received")).expect("UTF-8");
+    let (received, _next, _listener) = receiver.await.expect("received");
+    let arrived = String::from_utf8(received).expect("UTF-8");
     assert!(arrived.contains("id=\"run-0\"] a") && arrived.contains("id=\"run-1\"] b"), "{arrived}");
 }
 
@@ -66,14 +67,18 @@ async fn a_receiver_that_dies_or_never_closes_confirms_nothing() {
     let mut config = tcp(listener.local_addr().expect("bound").port());
     let mut syslog = Syslog::open(&config).expect("good settings");
     let receiver = tokio::spawn(async move {
+        let address = listener.local_addr().expect("bound");
         let (mut stream, _) = listener.accept().await.expect("a connection");
         stream.read_to_end(&mut Vec::new()).await.expect("a stream");
-        // As the kernel does for a killed process: the listening socket first.
+        // As one that is killed and started again at once.
         drop(listener);
+        let again = TcpListener::bind(address).await.expect("the same port");
+        drop(stream);
+        again
     });
     let failure = syslog.deliver(&[item(0, "a")]).await.expect_err("gone");
-    assert!(failure.reason.contains("takes no new one"), "{failure}");
-    receiver.await.expect("received");
+    assert!(failure.reason.contains("as one that was killed"), "{failure}");
+    drop(receiver.await.expect("received"));
 
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     config = tcp(listener.local_addr().expect("bound").port());
