@@ -234,6 +234,7 @@ impl Watch {
         }
         self.begin().await;
         memory::give_back();
+        memory::let_go_of_program();
         let facts_read = Arc::clone(&self.stages.facts_read);
         loop {
             let held_until = self.held_until();

@@ -56,8 +56,8 @@ async fn a_batch_counts_once_the_receiver_has_closed_and_lives() {
     });
     let delivered = syslog.deliver(&[item(0, "a"), item(1, "b")]).await.expect("confirmed");
     assert!(delivered.refused.is_empty());
-    let (received, _next, _listener) = receiver.await.expect("received");
-    let arrived = String::from_utf8(received).expect("UTF-8");
+    let (bytes, _next, _listener) = receiver.await.expect("received");
+    let arrived = String::from_utf8(bytes).expect("UTF-8");
     assert!(arrived.contains("id=\"run-0\"] a") && arrived.contains("id=\"run-1\"] b"), "{arrived}");
 }
 
