@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use super::Context;
+use super::alerts::Context;
 use crate::{
     event::BootTime,
     policy::{Decision, rules::RuleDecision},

@@ -5,33 +5,11 @@ use std::{
     sync::Arc,
 };
 
+use super::describe::Details;
 use crate::{
-    containers::ContainerFacts,
     event::{BootTime, Flow, FlowKey, Identity, ProcessKey},
-    executables::FileFacts,
     limits::FlowBounds,
-    names::FlowNames,
-    ownership::Owner,
-    policy::Match,
-    process::Process,
 };
-
-/// What was found out about a flow when it was first reported, or when its sender changed.
-#[derive(Debug)]
-pub(super) struct Details {
-    pub(super) actor: Option<Arc<Process>>,
-    pub(super) connector: Option<Arc<Process>>,
-    /// The container that the actor is in.
-    pub(super) container: Option<Arc<ContainerFacts>>,
-    /// The actor's executable; only of a flow with matches.
-    pub(super) file: Option<Arc<FileFacts>>,
-    pub(super) owner: Owner,
-    /// What the remote side was called.
-    pub(super) names: FlowNames,
-    /// Who owns the address that a proxy was asked for.
-    pub(super) target_owner: Option<Owner>,
-    pub(super) matches: Vec<Match>,
-}
 
 /// An open flow.
 #[derive(Debug)]
@@ -44,29 +22,6 @@ pub(super) struct LiveFlow {
     pub(super) written_at: BootTime,
     /// What moved when it was last written.
     pub(super) written_bytes: u64,
-}
-
-impl Details {
-    /// Whether another flow's description says the same and may stand for it.
-    fn is_same(&self, other: &Self) -> bool {
-        fn same<T>(one: Option<&Arc<T>>, two: Option<&Arc<T>>) -> bool {
-            match (one, two) {
-                (Some(one), Some(two)) => Arc::ptr_eq(one, two),
-                (None, None) => true,
-                _ => false,
-            }
-        }
-        same(self.actor.as_ref(), other.actor.as_ref())
-            && same(self.connector.as_ref(), other.connector.as_ref())
-            && same(self.container.as_ref(), other.container.as_ref())
-            && self.file.is_none()
-            && other.file.is_none()
-            && self.matches.is_empty()
-            && other.matches.is_empty()
-            && self.owner == other.owner
-            && self.target_owner == other.target_owner
-            && self.names == other.names
-    }
 }
 
 impl LiveFlow {
@@ -257,7 +212,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::event::Protocol;
+    use crate::{event::Protocol, names::FlowNames, ownership::Owner};
 
     fn key(cookie: u64, port: u16) -> FlowKey {
         FlowKey { socket_cookie: cookie, protocol: Protocol::Udp, remote: ([192, 0, 2, 1], port).into() }

@@ -15,7 +15,7 @@ use crate::{
         input::Host,
         record::{Dataset, EventAction},
     },
-    event::{Direction, FlowCounters, FlowFacts, Identity, ProcessKey, Protocol},
+    event::{Capture, Direction, FlowCounters, FlowFacts, Identity, ProcessKey, Protocol, ReportReason},
     executables::{self, Executables, Gap},
     ownership::{CountryCode, Owner},
     process::{HostFacts, Roots},

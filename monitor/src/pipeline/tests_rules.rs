@@ -1,7 +1,10 @@
 //! Rules in the pipeline: their alerts, what they take from lists, and a policy that is replaced.
 
 use super::{tests::*, *};
-use crate::alert::record::{Dataset, EventAction};
+use crate::{
+    alert::record::{Dataset, EventAction},
+    event::ReportReason,
+};
 
 const SENT: &str = "[[rule]]\nid = \"sent\"\ntitle = \"Something was sent\"\nseverity = \"high\"\n\
                     tags = [\"T1041\", \"TA0010\"]\ncondition = 'flow.state == \"sent\" && process.name == \"agent\"'\n";
@@ -137,7 +140,7 @@ impl OfContainer {
 impl Drop for OfContainer {
     fn drop(&mut self) {
         // The reader ends with the pipeline.
-        self.bench.pipeline.containers = None;
+        self.bench.pipeline.describer.containers = None;
         self.reader.take().unwrap().join().unwrap();
     }
 }
