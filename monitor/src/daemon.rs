@@ -6,7 +6,6 @@
 
 mod baseline;
 mod changes;
-mod figures;
 mod lists;
 mod outputs;
 mod policy;

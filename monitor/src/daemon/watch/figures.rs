@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::watch::Watch;
+use super::Watch;
 use crate::{
     alert::{Record, input::LossStage},
     event::BootTime,
@@ -55,7 +55,8 @@ impl Watch {
         let kernel = &self.stages.kernel;
         let pipeline = &self.stages.pipeline;
         let totals = pipeline.totals();
-        let kernel_losses = self.losses.iter().map(|(reason, count)| (LossStage::Kernel, reason.as_token(), count));
+        let kernel_losses =
+            self.losses.kernel().iter().map(|(reason, count)| (LossStage::Kernel, reason.as_token(), count));
         let name_losses =
             pipeline.name_losses().by_reason().map(|(reason, count)| (LossStage::Pipeline, reason, count));
         let losses = kernel_losses.chain(name_losses);
@@ -85,7 +86,7 @@ impl Watch {
             missing: one.to_string(),
             remedy: Some(one.remedy().to_owned()),
         });
-        let since_start = self.troubles.values().map(|one| DegradationState {
+        let since_start = self.troubles.iter().map(|one| DegradationState {
             token: one.token.clone().into_owned(),
             missing: one.missing.clone(),
             remedy: one.remedy.clone(),
@@ -109,7 +110,7 @@ impl Watch {
             alerts_by_list,
             untold: untold(pipeline.rule_stats()),
             losses: losses.map(|(stage, reason, count)| LossFigure { stage, reason, count }).collect(),
-            refused_records: self.refused,
+            refused_records: self.rings.refused,
             rings: kernel
                 .ring_fills()
                 .map(|fill| RingState { ring: fill.ring, unread_bytes: fill.unread_bytes, size_bytes: fill.size_bytes })
@@ -126,7 +127,7 @@ impl Watch {
             ownership_date: self.stages.ownership_date.to_string(),
             lists: self.figures.lists.clone(),
             own_lists: self.figures.feeds.clone(),
-            outputs: self.outputs.states(),
+            outputs: self.handover.outputs.states(),
         }
     }
 }
