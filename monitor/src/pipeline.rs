@@ -3,6 +3,7 @@
 //! The kernel's flow table is the truth and its reports are hints: each report is a whole snapshot, a later one replaces
 //! an earlier one, and a report that found no room in a ring is made up for by reading the table again. After each
 //! report of an open flow its entry is read once more, so that the totals of a flow that falls silent are exact within
+//! `READ_DELAY_NS` and one report interval of its last byte.
 
 mod alerts;
 mod beyond;

@@ -18,7 +18,7 @@ const TYPOS: Package = Package { name: "typos", version: "1.52.0", program: "typ
 /// The manifests that cargo looks at one by one: the workspace, and the kernel programs outside of it.
 const MANIFESTS: [&str; 2] = ["Cargo.toml", "monitor-ebpf/Cargo.toml"];
 
-/// `cargo xtask check`: format, lints, spelling, dependencies, generated files, the kernel object.
+/// `cargo xtask check`: format, lints, documentation, spelling, dependencies, generated files, the kernel object.
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     setup::ensure(workspace, &[Part::Ebpf, Part::Ci])?;
     let mut summary = Summary::default();
@@ -56,6 +56,11 @@ fn checks(workspace: &Workspace, summary: &mut Summary) {
         process::run(
             cargo.args(["--test", "kernel", "--test", "mission", "--test", "siem", "--", "--deny", "warnings"]),
         )
+    });
+    summary.step("documentation", || {
+        let mut cargo = process::cargo();
+        cargo.current_dir(workspace.root()).env("RUSTDOCFLAGS", "--deny warnings");
+        process::run(cargo.args(["doc", "--workspace", "--no-deps", "--locked"]))
     });
     summary.step("clippy on the kernel programs", || ebpf::clippy(workspace));
     summary.step("the kernel object equals its source", || ebpf::check(workspace));

@@ -3,7 +3,7 @@
 //! The cgroup's path tells that a process is in a container, and which. The rest is in files that the runtimes write
 //! before a container starts. [`Containers`] asks for them when a container's cgroup is made, or at its first flow if that
 //! was missed, once per container, and a [`Reader`] reads them in a thread of its own. Neither the network nor a runtime's
-//! socket is asked. See [`places`] for the files, and for why a file has to be the right user's to be believed.
+//! socket is asked. See `places.rs` for the files, and for why a file has to be the right user's to be believed.
 
 mod docker;
 mod image;

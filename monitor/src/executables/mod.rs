@@ -3,7 +3,7 @@
 //! [`Executables`] finds a process's file at the moment of its first flagged flow, while the process still lives if it
 //! can, and hands it to a [`Reader`], which does the slow part in a thread of its own. What is told of a file is told
 //! of that file or not at all: a path alone proves nothing, because files are replaced while they run and the same path
-//! leads elsewhere in another mount namespace. See [`find`] for what counts as proof.
+//! leads elsewhere in another mount namespace. See `find.rs` for what counts as proof.
 
 mod find;
 mod package;
