@@ -2,9 +2,13 @@
 
 use crate::record::{FAMILY_IPV4, FAMILY_IPV6};
 
-/// Access to a packet's bytes. Each call is one bounded copy, so that the reader decides how few there are.
+/// Access to a packet's bytes.
 pub trait Packet {
-    /// The `N` bytes at `offset`; `None` when the packet is shorter.
+    /// The `N` bytes at `AT`, where they lie; `None` when they must be copied, or the packet is shorter.
+    fn linear<const AT: usize, const N: usize>(&self) -> Option<&[u8; N]>;
+
+    /// The `N` bytes at `offset`; `None` when the packet is shorter. Each call is one bounded copy, so that the reader
+    /// decides how few there are.
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]>;
 }
 
@@ -56,6 +60,8 @@ pub struct Headers {
     pub header_bytes: u32,
 }
 
+/// Bytes of a UDP header (RFC 768), and of UDP-Lite's (RFC 3828).
+const UDP_HEADER_BYTES: u32 = 8;
 /// IPv6 extension headers that are followed before giving up.
 const EXTENSION_LIMIT: usize = 6;
 
@@ -74,47 +80,104 @@ pub fn is_mapped(address: &[u8; 16]) -> bool {
     matches!(address, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, ..])
 }
 
+impl Headers {
+    /// Takes the fields of an IPv4 header, and returns the header's length.
+    #[inline(always)]
+    fn read_ipv4(&mut self, ip: &[u8; 20]) -> u32 {
+        self.family = FAMILY_IPV4;
+        self.protocol = ip[9];
+        self.source = mapped([ip[12], ip[13], ip[14], ip[15]]);
+        self.destination = mapped([ip[16], ip[17], ip[18], ip[19]]);
+        u32::from(ip[0] & 0x0f) * 4
+    }
+
+    /// Takes the fields of a TCP header, and returns the header's length.
+    #[inline(always)]
+    fn read_tcp(&mut self, tcp: &[u8; 14]) -> u32 {
+        self.read_ports(&[tcp[0], tcp[1], tcp[2], tcp[3]]);
+        self.tcp_sequence = u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]);
+        self.tcp_flags = tcp[13];
+        u32::from(tcp[12] >> 4) * 4
+    }
+
+    /// Takes the ports, with which every transport that has some begins.
+    #[inline(always)]
+    fn read_ports(&mut self, ports: &[u8; 4]) {
+        self.source_port_be = u16::from_ne_bytes([ports[0], ports[1]]);
+        self.destination_port_be = u16::from_ne_bytes([ports[2], ports[3]]);
+    }
+}
+
 /// Reads the IP and transport headers. `None` if the packet is cut short or is neither IPv4 nor IPv6.
 #[inline(always)]
 pub fn read_headers(packet: &impl Packet) -> Option<Headers> {
+    match read_plain_headers(packet) {
+        Some(headers) => Some(headers),
+        None => read_any_headers(packet),
+    }
+}
+
+/// Reads the headers of TCP or UDP behind an IP header without options or extensions where they lie: those of nearly every
+/// packet. `None`: it is another kind of packet, or not all of them can be read in place.
+#[inline(always)]
+fn read_plain_headers(packet: &impl Packet) -> Option<Headers> {
+    let mut headers = Headers::default();
+    let ip = packet.linear::<0, 20>()?;
+    if ip[0] == 0x45 {
+        headers.read_ipv4(ip);
+        if headers.protocol == PROTOCOL_TCP {
+            headers.header_bytes = 20 + headers.read_tcp(packet.linear::<20, 14>()?);
+        } else if headers.protocol == PROTOCOL_UDP {
+            headers.read_ports(packet.linear::<20, 4>()?);
+            headers.header_bytes = 20 + UDP_HEADER_BYTES;
+        } else {
+            return None;
+        }
+        return Some(headers);
+    }
+    let ip = packet.linear::<0, 40>()?;
+    if ip[0] >> 4 != 6 {
+        return None;
+    }
+    headers.family = FAMILY_IPV6;
+    headers.protocol = ip[6];
+    headers.source.copy_from_slice(&ip[8..24]);
+    headers.destination.copy_from_slice(&ip[24..40]);
+    if headers.protocol == PROTOCOL_TCP {
+        headers.header_bytes = 40 + headers.read_tcp(packet.linear::<40, 14>()?);
+    } else if headers.protocol == PROTOCOL_UDP {
+        headers.read_ports(packet.linear::<40, 4>()?);
+        headers.header_bytes = 40 + UDP_HEADER_BYTES;
+    } else {
+        return None;
+    }
+    Some(headers)
+}
+
+/// Reads the headers of every kind of packet, copying them.
+#[inline(always)]
+fn read_any_headers(packet: &impl Packet) -> Option<Headers> {
     let mut headers = Headers::default();
     // Both versions' headers are at least as long.
     let ip = packet.load::<20>(0)?;
-    let first = ip[0];
-    let transport = match first >> 4 {
-        4 => {
-            headers.family = FAMILY_IPV4;
-            headers.protocol = ip[9];
-            headers.source = mapped([ip[12], ip[13], ip[14], ip[15]]);
-            headers.destination = mapped([ip[16], ip[17], ip[18], ip[19]]);
-            u32::from(first & 0x0f) * 4
-        }
+    let transport = match ip[0] >> 4 {
+        4 => headers.read_ipv4(&ip),
         6 => {
-            let next = ip[6];
             headers.family = FAMILY_IPV6;
             headers.source = packet.load::<16>(8)?;
             headers.destination = packet.load::<16>(24)?;
-            let (protocol, transport) = skip_extensions(packet, next)?;
+            let (protocol, transport) = skip_extensions(packet, ip[6])?;
             headers.protocol = protocol;
             transport
         }
         _ => return None,
     };
     let transport_bytes = match headers.protocol {
-        PROTOCOL_TCP => {
-            let tcp = packet.load::<14>(transport)?;
-            headers.source_port_be = u16::from_ne_bytes([tcp[0], tcp[1]]);
-            headers.destination_port_be = u16::from_ne_bytes([tcp[2], tcp[3]]);
-            headers.tcp_sequence = u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]);
-            headers.tcp_flags = tcp[13];
-            u32::from(tcp[12] >> 4) * 4
-        }
+        PROTOCOL_TCP => headers.read_tcp(&packet.load::<14>(transport)?),
         PROTOCOL_UDP | PROTOCOL_UDP_LITE | PROTOCOL_SCTP => {
-            let udp = packet.load::<4>(transport)?;
-            headers.source_port_be = u16::from_ne_bytes([udp[0], udp[1]]);
-            headers.destination_port_be = u16::from_ne_bytes([udp[2], udp[3]]);
+            headers.read_ports(&packet.load::<4>(transport)?);
             // SCTP's common header (RFC 9260, section 3.1); its chunks count as payload.
-            if headers.protocol == PROTOCOL_SCTP { 12 } else { 8 }
+            if headers.protocol == PROTOCOL_SCTP { 12 } else { UDP_HEADER_BYTES }
         }
         PROTOCOL_ICMP | PROTOCOL_ICMPV6 => 8,
         _ => 0,
@@ -154,6 +217,10 @@ mod tests {
     use super::*;
 
     impl Packet for &[u8] {
+        fn linear<const AT: usize, const N: usize>(&self) -> Option<&[u8; N]> {
+            self.get(AT..AT + N)?.try_into().ok()
+        }
+
         fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
             let offset = offset as usize;
             self.get(offset..offset + N)?.try_into().ok()
@@ -191,6 +258,20 @@ mod tests {
         #[test]
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..128)) {
             let _ = read_headers(&bytes.as_slice());
+        }
+
+        #[test]
+        fn reading_in_place_says_what_copying_says(
+            first in prop_oneof![Just(0x45u8), Just(0x60), any::<u8>()],
+            protocol in prop_oneof![Just(PROTOCOL_TCP), Just(PROTOCOL_UDP), any::<u8>()],
+            mut bytes in proptest::collection::vec(any::<u8>(), 10..128),
+        ) {
+            bytes[0] = first;
+            bytes[if first >> 4 == 6 { 6 } else { 9 }] = protocol;
+            let packet = bytes.as_slice();
+            if let Some(headers) = read_plain_headers(&packet) {
+                prop_assert_eq!(Some(headers), read_any_headers(&packet));
+            }
         }
     }
 }

@@ -46,7 +46,8 @@ pub(crate) struct Accounted<'a> {
 /// Captures the packet's payload if it may hold a name.
 #[inline(always)]
 pub(crate) fn seen(packet: &Accounted<'_>, key: &FlowKey, flow: &FlowState) {
-    if packet.moved_bytes == 0 || setting!(capture) == 0 || flow.flags.inbound != 0 {
+    // A FIN may tell of bytes that passed unseen, and carry none.
+    if packet.moved_bytes == 0 || packet.payload_bytes == 0 || setting!(capture) == 0 || flow.flags.inbound != 0 {
         return;
     }
     let outgoing = packet.direction == Direction::Out;

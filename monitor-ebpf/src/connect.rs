@@ -24,7 +24,7 @@ use crate::{
     flow::{self, Connector},
     identity::{Actor, read_current},
     maps::ADDRESSED_SENDS,
-    setting,
+    read, setting,
     storage::{Following as _, own_state},
 };
 
@@ -142,17 +142,8 @@ fn destination(ctx: &SockAddrContext, family: u8) -> FlowKey {
         // SAFETY: as above.
         key.remote_address = mapped(unsafe { (*ctx.sock_addr).user_ip4 }.to_ne_bytes());
     } else {
-        // SAFETY: as above; four separate loads, because the context allows no others.
-        let words = unsafe {
-            [
-                (&raw const (*ctx.sock_addr).user_ip6[0]).read_volatile(),
-                (&raw const (*ctx.sock_addr).user_ip6[1]).read_volatile(),
-                (&raw const (*ctx.sock_addr).user_ip6[2]).read_volatile(),
-                (&raw const (*ctx.sock_addr).user_ip6[3]).read_volatile(),
-            ]
-        };
-        // SAFETY: sixteen initialised bytes.
-        key.remote_address = unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(words) };
+        // SAFETY: as above.
+        key.remote_address = unsafe { read::address(&raw const (*ctx.sock_addr).user_ip6) };
         key.family = if is_mapped(&key.remote_address) { FAMILY_IPV4 } else { FAMILY_IPV6 };
     }
     key

@@ -19,8 +19,8 @@ use aya_ebpf::{
 use monitor_common::{
     accounting::{report_is_due, tcp_progress, wire_bytes},
     loss::LossReason,
-    packet::{Headers, PROTOCOL_TCP, PROTOCOL_UDP, Packet, mapped, read_headers, tcp_flag},
-    record::{FAMILY_IPV4, FAMILY_IPV6, FlowKey, FlowState, reason},
+    packet::{Headers, PROTOCOL_TCP, PROTOCOL_UDP, Packet, read_headers, tcp_flag},
+    record::{FAMILY_IPV4, FlowKey, FlowState, reason},
     settings::Settings,
     socket::SocketState,
 };
@@ -47,6 +47,18 @@ pub(crate) enum Direction {
 struct SkBuffPacket(*mut __sk_buff);
 
 impl Packet for SkBuffPacket {
+    /// The hook shows packets from the IP header on, and their linear part only.
+    #[inline(always)]
+    fn linear<const AT: usize, const N: usize>(&self) -> Option<&[u8; N]> {
+        // SAFETY: the context of a packet hook.
+        let (start, end) = unsafe { ((*self.0).data as usize, (*self.0).data_end as usize) };
+        if start + AT + N > end {
+            return None;
+        }
+        // SAFETY: the bytes were checked to be there; the verifier checks it as well.
+        Some(unsafe { &*((start + AT) as *const [u8; N]) })
+    }
+
     #[inline(always)]
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
         let mut bytes = [0u8; N];
@@ -67,9 +79,9 @@ pub(crate) fn load_byte(skb: *mut __sk_buff, offset: u32) -> Option<u8> {
 pub(crate) fn seen(ctx: &SkBuffContext, direction: Direction) {
     let skb = ctx.skb.skb;
     let Some(sk) = full_socket(skb) else { return };
-    let state = SOCKETS.get(sk);
     // SAFETY: a socket from the context, checked to be there.
     let protocol = unsafe { (*sk).protocol };
+    let state = if protocol == u32::from(PROTOCOL_UDP) { None } else { SOCKETS.get(sk) };
     // What arrives opens no flow, so that a socket without one has nothing to count; only who began with UDP is noted.
     if direction == Direction::In
         && protocol != u32::from(PROTOCOL_UDP)
@@ -77,7 +89,7 @@ pub(crate) fn seen(ctx: &SkBuffContext, direction: Direction) {
     {
         return;
     }
-    let Some(headers) = headers(skb).and_then(forget_the_way) else {
+    let Some(headers) = read_headers(&SkBuffPacket(skb)).and_then(forget_the_way) else {
         emit::count_loss(LossReason::PacketUnreadable);
         return;
     };
@@ -100,7 +112,8 @@ pub(crate) fn seen(ctx: &SkBuffContext, direction: Direction) {
     if flow.flags.midstream != 0 && flow.connector.tgid == 0 {
         learn_process(flow, sk);
     }
-    let state = SOCKETS.get(sk).filter(|state| state.counts(&key));
+    // Asked for again, because the flow may have been opened in between.
+    let state = if key.protocol == PROTOCOL_TCP { SOCKETS.get(sk).filter(|state| state.flow == key) } else { None };
     let moved_bytes = account(flow, state, &headers, direction, payload_bytes, wire);
     flow.last_boot_ns = now_ns;
     // Before any report, so that the names are there when the flow is judged.
@@ -132,81 +145,6 @@ pub(crate) fn seen(ctx: &SkBuffContext, direction: Direction) {
     if moved_bytes > 0 && report_is_due(&settings, now_ns, flow.reported_boot_ns, total, flow.reported_bytes) {
         report(&key, flow, reason::PROGRESS, now_ns);
     }
-}
-
-/// The packet's headers.
-#[inline(always)]
-fn headers(skb: *mut __sk_buff) -> Option<Headers> {
-    match linear_headers(skb) {
-        Some(headers) => Some(headers),
-        None => read_headers(&SkBuffPacket(skb)),
-    }
-}
-
-/// The headers of TCP or UDP that follow an IP header without options or extensions, all in the packet's linear part: those
-/// of nearly every packet, which are read without a call of a helper for each field. `None`: it is another kind of packet.
-#[inline(always)]
-fn linear_headers(skb: *mut __sk_buff) -> Option<Headers> {
-    let mut headers = Headers::default();
-    let ip: &[u8; 20] = linear::<0, 20>(skb)?;
-    if ip[0] == 0x45 {
-        headers.family = FAMILY_IPV4;
-        headers.protocol = ip[9];
-        headers.source = mapped([ip[12], ip[13], ip[14], ip[15]]);
-        headers.destination = mapped([ip[16], ip[17], ip[18], ip[19]]);
-        if headers.protocol == PROTOCOL_TCP {
-            read_tcp(&mut headers, linear::<20, 14>(skb)?, 20);
-        } else {
-            read_udp(&mut headers, linear::<20, 4>(skb)?, 20)?;
-        }
-    } else {
-        let ip: &[u8; 40] = linear::<0, 40>(skb)?;
-        if ip[0] >> 4 != 6 {
-            return None;
-        }
-        headers.family = FAMILY_IPV6;
-        headers.protocol = ip[6];
-        headers.source.copy_from_slice(&ip[8..24]);
-        headers.destination.copy_from_slice(&ip[24..40]);
-        if headers.protocol == PROTOCOL_TCP {
-            read_tcp(&mut headers, linear::<40, 14>(skb)?, 40);
-        } else {
-            read_udp(&mut headers, linear::<40, 4>(skb)?, 40)?;
-        }
-    }
-    Some(headers)
-}
-
-#[inline(always)]
-fn read_tcp(headers: &mut Headers, tcp: &[u8; 14], ip_bytes: u32) {
-    headers.source_port_be = u16::from_ne_bytes([tcp[0], tcp[1]]);
-    headers.destination_port_be = u16::from_ne_bytes([tcp[2], tcp[3]]);
-    headers.tcp_sequence = u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]);
-    headers.tcp_flags = tcp[13];
-    headers.header_bytes = ip_bytes + u32::from(tcp[12] >> 4) * 4;
-}
-
-#[inline(always)]
-fn read_udp(headers: &mut Headers, udp: &[u8; 4], ip_bytes: u32) -> Option<()> {
-    if headers.protocol != PROTOCOL_UDP {
-        return None;
-    }
-    headers.source_port_be = u16::from_ne_bytes([udp[0], udp[1]]);
-    headers.destination_port_be = u16::from_ne_bytes([udp[2], udp[3]]);
-    headers.header_bytes = ip_bytes + 8;
-    Some(())
-}
-
-/// The `N` bytes at `AT`, if they are in the packet's linear part. The hook shows packets from the IP header on.
-#[inline(always)]
-fn linear<'a, const AT: usize, const N: usize>(skb: *mut __sk_buff) -> Option<&'a [u8; N]> {
-    // SAFETY: the context of a packet hook.
-    let (start, end) = unsafe { ((*skb).data as usize, (*skb).data_end as usize) };
-    if start + AT + N > end {
-        return None;
-    }
-    // SAFETY: the bytes were checked to be there; the verifier checks it as well.
-    Some(unsafe { &*((start + AT) as *const [u8; N]) })
 }
 
 /// The same headers, of which the verifier no longer knows by which way through the parser they came: it would follow

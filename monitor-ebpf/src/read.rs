@@ -1,4 +1,6 @@
-//! Reading kernel memory at offsets that the daemon took from the running kernel's BTF.
+//! Reading settings, kernel memory at offsets that the daemon took from the running kernel's BTF, and addresses in contexts.
+
+use core::mem::transmute;
 
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 use monitor_common::offsets::UNKNOWN;
@@ -29,4 +31,20 @@ pub(crate) fn field<T: Copy>(base: u64, offset: u32) -> Option<T> {
     }
     // SAFETY: `bpf_probe_read_kernel` bears any address and reports the ones that cannot be read.
     unsafe { bpf_probe_read_kernel((base + u64::from(offset)) as *const T) }.ok()
+}
+
+/// The address that a hook's context holds as four words: it allows no other loads than of one word each.
+///
+/// # Safety
+///
+/// `words` are in the context of the hook that runs, which lets it read them.
+#[inline(always)]
+pub(crate) unsafe fn address(words: *const [u32; 4]) -> [u8; 16] {
+    let word = words.cast::<u32>();
+    // SAFETY: the caller's; volatile, so that the loads are not joined.
+    let words = unsafe {
+        [word.read_volatile(), word.add(1).read_volatile(), word.add(2).read_volatile(), word.add(3).read_volatile()]
+    };
+    // SAFETY: sixteen initialised bytes.
+    unsafe { transmute::<[u32; 4], [u8; 16]>(words) }
 }

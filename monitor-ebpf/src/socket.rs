@@ -9,7 +9,7 @@ use aya_ebpf::{
     helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_ktime_get_boot_ns},
     programs::SockContext,
 };
-use monitor_common::{offsets::UNKNOWN, record::reason};
+use monitor_common::{offsets::UNKNOWN, packet::PROTOCOL_TCP, record::reason};
 
 use crate::{
     emit, flow,
@@ -72,13 +72,13 @@ pub(crate) fn released(ctx: &SockContext) {
     }
     let Some(flow) = flow else { return };
     flow.flags.released = 1;
-    if state.counts(&key) {
+    if key.protocol == PROTOCOL_TCP {
         state.publish(flow);
     }
     if state.end_by_state != 0 {
         return;
     }
-    if key.protocol == monitor_common::packet::PROTOCOL_TCP && flow.flags.midstream != 0 {
+    if key.protocol == PROTOCOL_TCP && flow.flags.midstream != 0 {
         // The connection is older than the programs: nothing will report its end, so the daemon watches it fall quiet.
         emit::flow(&key, flow, reason::PROGRESS, now_ns);
         return;

@@ -29,6 +29,7 @@ use crate::{
     flow::{self, Connector},
     identity::read_task,
     maps::SOCKETS,
+    read,
     sock::namespace_cookie,
     socket::listen_tells,
     storage::{Following as _, own_state},
@@ -95,17 +96,8 @@ fn note_local(ctx: &SockOpsContext, flow: &mut FlowState) {
     flow.local_address = if ctx.family() == AF_INET {
         mapped(ctx.local_ip4().to_ne_bytes())
     } else {
-        // SAFETY: the context of a socket-operations hook; four separate loads, because it allows no others.
-        let words = unsafe {
-            [
-                (&raw const (*ctx.ops).local_ip6[0]).read_volatile(),
-                (&raw const (*ctx.ops).local_ip6[1]).read_volatile(),
-                (&raw const (*ctx.ops).local_ip6[2]).read_volatile(),
-                (&raw const (*ctx.ops).local_ip6[3]).read_volatile(),
-            ]
-        };
-        // SAFETY: sixteen initialised bytes.
-        unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(words) }
+        // SAFETY: the context of a socket-operations hook.
+        unsafe { read::address(&raw const (*ctx.ops).local_ip6) }
     };
     flow.local_port_be = port_be;
 }
@@ -219,17 +211,8 @@ fn remote(ctx: &SockOpsContext, cookie: u64) -> FlowKey {
         key.remote_address = mapped(ctx.remote_ip4().to_ne_bytes());
         return key;
     }
-    // SAFETY: as above; four separate loads, because the context allows no others.
-    let words = unsafe {
-        [
-            (&raw const (*ctx.ops).remote_ip6[0]).read_volatile(),
-            (&raw const (*ctx.ops).remote_ip6[1]).read_volatile(),
-            (&raw const (*ctx.ops).remote_ip6[2]).read_volatile(),
-            (&raw const (*ctx.ops).remote_ip6[3]).read_volatile(),
-        ]
-    };
-    // SAFETY: sixteen initialised bytes.
-    key.remote_address = unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(words) };
+    // SAFETY: the context of a socket-operations hook.
+    key.remote_address = unsafe { read::address(&raw const (*ctx.ops).remote_ip6) };
     key.family = if is_mapped(&key.remote_address) { FAMILY_IPV4 } else { FAMILY_IPV6 };
     key
 }

@@ -4,7 +4,6 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use monitor_common::{
     loss::LossReason,
-    packet::PROTOCOL_TCP,
     record::{FlowKey, FlowState},
     socket::SocketState,
 };
@@ -15,9 +14,6 @@ use crate::{emit, maps::SOCKETS};
 pub(crate) trait Following {
     /// Makes `key` the flow that the socket is about. What its entry counted so far is counted on at the socket.
     fn follow(&mut self, key: &FlowKey, flow: Option<&FlowState>);
-
-    /// Whether the packets of `key` are counted at the socket.
-    fn counts(&self, key: &FlowKey) -> bool;
 
     /// Gives the entry of its flow the packets that are counted at the socket. Two CPUs that do it at once may leave it a
     /// packet behind until the next time.
@@ -44,11 +40,6 @@ impl Following for SocketState {
         self.received_high = 0;
         self.is_ahead = 0;
         self.flow = *key;
-    }
-
-    #[inline(always)]
-    fn counts(&self, key: &FlowKey) -> bool {
-        key.protocol == PROTOCOL_TCP && self.flow == *key
     }
 
     #[inline(always)]
