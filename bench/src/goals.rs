@@ -1,6 +1,8 @@
 //! The goals, each with the figure that was measured.
 
-use crate::results::{Overhead, Results};
+use std::fmt::Write as _;
+
+use crate::results::Results;
 
 /// A goal and how it stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,50 +21,18 @@ pub(crate) struct Goal {
 
 /// Every goal for which there is a figure.
 pub(crate) fn of(results: &Results) -> Vec<Goal> {
-    let mut goals = Vec::new();
+    let mut goals = of_loads(results);
     let mut add = |wording, limit: f64, value: Option<f64>, unit: &str, account| {
         if let Some(value) = value {
-            let decimals = if value.abs() < 1.0 { 2 } else { 1 };
-            // The monitor makes nothing faster: a gain beyond the limit tells how rough the figure is, and no goal is reached.
-            let rough = unit == "% less" && value < -limit;
-            let note = if rough { " (too rough to tell)" } else { "" };
-            let measured = format!("{value:.decimals$} {unit}{note}");
-            goals.push(Goal { wording, limit, measured, reached: value <= limit && !rough, account });
+            goals.push(Goal {
+                wording,
+                limit,
+                measured: format!("{} {unit}", rounded(value)),
+                reached: value <= limit,
+                account,
+            });
         }
     };
-    let load = |name: &str| results.overhead.iter().find(|overhead| overhead.name.starts_with(name));
-    // What is lost is the negative of the change, and a gain is noise and no loss.
-    let one_end = |overhead: &Overhead| -overhead.one_end.rate_percent.median;
-    let both_ends = |overhead: &Overhead| -overhead.both_ends.rate_percent.median;
-    add(
-        "connect rate, server elsewhere: at most 3 % less",
-        3.0,
-        load("connect and close, veth").map(one_end),
-        "% less",
-        CONNECT,
-    );
-    add(
-        "connect rate, loopback (both ends here): at most 3 % less",
-        3.0,
-        load("connect and close, loopback").map(both_ends),
-        "% less",
-        CONNECT,
-    );
-    add("bulk throughput: at most 1 % less", 1.0, load("TCP bulk").map(one_end), "% less", BULK);
-    add(
-        "small UDP sends, unconnected: at most 5 % less",
-        5.0,
-        load("UDP 64 B, unconnected").map(one_end),
-        "% less",
-        DATAGRAM,
-    );
-    add(
-        "small UDP sends, connected: at most 5 % less",
-        5.0,
-        load("UDP 64 B, connected").map(one_end),
-        "% less",
-        DATAGRAM,
-    );
     let highest = results.rates.last();
     add(
         "no flow lost at the highest rate",
@@ -98,6 +68,54 @@ pub(crate) fn of(results: &Results) -> Vec<Goal> {
         "The lookup of an address walks the trie of flagged prefixes.",
     );
     goals
+}
+
+/// The goals of loads with and without the monitor.
+fn of_loads(results: &Results) -> Vec<Goal> {
+    let rows = [
+        ("connect rate, server elsewhere: at most 3 % less", 3.0, "connect and close, veth", Ends::One, CONNECT),
+        (
+            "connect rate, loopback (both ends here): at most 3 % less",
+            3.0,
+            "connect and close, loopback",
+            Ends::Both,
+            CONNECT,
+        ),
+        ("bulk throughput: at most 1 % less", 1.0, "TCP bulk", Ends::One, BULK),
+        ("small UDP sends, unconnected: at most 5 % less", 5.0, "UDP 64 B, unconnected", Ends::One, DATAGRAM),
+        ("small UDP sends, connected: at most 5 % less", 5.0, "UDP 64 B, connected", Ends::One, DATAGRAM),
+    ];
+    let goal = |(wording, limit, load, ends, account): (_, f64, &str, _, _)| {
+        let overhead = results.overhead.iter().find(|overhead| overhead.name.starts_with(load))?;
+        // What is lost is the negative of the change, and a gain is noise and no loss.
+        let value = -match ends {
+            Ends::One => overhead.one_end.rate_percent.median,
+            Ends::Both => overhead.both_ends.rate_percent.median,
+        };
+        // The monitor makes nothing faster: a gain beyond the limit tells how rough the figure is, and no goal is reached.
+        let is_rough = value < -limit;
+        let mut measured = format!("{} % less", rounded(value));
+        if is_rough {
+            measured.push_str(" (too rough to tell)");
+        } else if value > limit {
+            let floor = -overhead.empty_programs.rate_percent.median;
+            let _ = write!(measured, "; programs that do nothing, at one end: {} %", rounded(floor));
+        }
+        Some(Goal { wording, limit, measured, reached: value <= limit && !is_rough, account })
+    };
+    rows.into_iter().filter_map(goal).collect()
+}
+
+/// Which ends of a load are watched.
+#[derive(Clone, Copy)]
+enum Ends {
+    One,
+    Both,
+}
+
+fn rounded(value: f64) -> String {
+    let decimals = if value.abs() < 1.0 { 2 } else { 1 };
+    format!("{value:.decimals$}")
 }
 
 const CONNECT: &str = "Each connection runs a program when its socket is made, when it connects, at each packet and at each change of \

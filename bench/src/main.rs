@@ -11,6 +11,7 @@
 
 mod clock;
 mod daemon;
+mod empty;
 mod generator;
 mod goals;
 mod load;

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    os::fd::{AsRawFd as _, OwnedFd},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -13,7 +13,7 @@ use aya::{
 };
 use nix::libc;
 
-use crate::daemon::Daemon;
+use crate::{daemon::Daemon, empty};
 
 /// Runs of one program.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -50,7 +50,7 @@ impl Timing {
     /// a program that does nothing, in ns.
     pub(crate) fn start_measured() -> Result<(Self, f64)> {
         let timing = Self::start()?;
-        let empty = empty_program()?;
+        let empty = empty::program()?;
         run_often(&empty)?;
         let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", empty.as_raw_fd()))?;
         let id =
@@ -85,26 +85,10 @@ fn runs(ids: &[u32]) -> BTreeMap<String, Runs> {
     runs
 }
 
-/// `BPF_PROG_LOAD` and `BPF_PROG_TEST_RUN` of `enum bpf_cmd` (`include/uapi/linux/bpf.h`).
-const PROG_LOAD: libc::c_long = 5;
+/// `BPF_PROG_TEST_RUN` of `enum bpf_cmd` (`include/uapi/linux/bpf.h`).
 const PROG_TEST_RUN: libc::c_long = 10;
-/// `BPF_PROG_TYPE_SCHED_CLS`: a kind that can be run without being attached.
-const SCHED_CLS: u32 = 3;
 /// How often the empty program runs.
 const REPEATS: u32 = 1_000_000;
-
-/// The first fields of `union bpf_attr` for loading a program.
-#[repr(C)]
-struct LoadAttribute {
-    kind: u32,
-    instruction_count: u32,
-    instructions: u64,
-    license: u64,
-    log: [u32; 4],
-    kernel_version: u32,
-    flags: u32,
-    name: [u8; 16],
-}
 
 /// The first fields of `union bpf_attr` for running a program.
 #[repr(C)]
@@ -119,27 +103,6 @@ struct RunAttribute {
     duration: u32,
 }
 
-/// A program of two instructions: `r0 = 0; exit`.
-fn empty_program() -> Result<OwnedFd> {
-    const INSTRUCTIONS: [u64; 2] = [0xb7, 0x95];
-    let attribute = LoadAttribute {
-        kind: SCHED_CLS,
-        instruction_count: INSTRUCTIONS.len() as u32,
-        instructions: INSTRUCTIONS.as_ptr() as u64,
-        license: c"GPL".as_ptr() as u64,
-        log: [0; 4],
-        kernel_version: 0,
-        flags: 0,
-        name: *b"bench_empty\0\0\0\0\0",
-    };
-    // SAFETY: the attribute is initialised, of the size given, and its pointers live through the call.
-    let descriptor =
-        unsafe { libc::syscall(libc::SYS_bpf, PROG_LOAD, &raw const attribute, size_of::<LoadAttribute>()) };
-    let descriptor = nix::errno::Errno::result(descriptor).context("cannot load an empty program")?;
-    // SAFETY: a fresh descriptor that nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(descriptor as i32) })
-}
-
 fn run_often(program: &OwnedFd) -> Result<()> {
     let packet = [0_u8; 64];
     let attribute = RunAttribute {
@@ -152,7 +115,7 @@ fn run_often(program: &OwnedFd) -> Result<()> {
         repeat: REPEATS,
         duration: 0,
     };
-    // SAFETY: as above.
+    // SAFETY: the attribute is initialised, of the size given, and its pointers live through the call.
     let outcome =
         unsafe { libc::syscall(libc::SYS_bpf, PROG_TEST_RUN, &raw const attribute, size_of::<RunAttribute>()) };
     nix::errno::Errno::result(outcome).context("cannot run an empty program")?;

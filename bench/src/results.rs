@@ -81,6 +81,8 @@ pub(crate) struct Overhead {
     pub(crate) without_rate: Spread,
     /// CPU time of one operation without the monitor, in ns.
     pub(crate) without_cpu_ns: Spread,
+    /// Programs that do nothing see the load's end only: what the kernel's calls of any programs cost.
+    pub(crate) empty_programs: Change,
     /// The monitor sees the load's end only, as with a server elsewhere.
     pub(crate) one_end: Change,
     /// The monitor sees both ends, as with a server on the same host.

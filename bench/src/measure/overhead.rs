@@ -5,6 +5,7 @@ use anyhow::{Context as _, Result};
 use super::Bench;
 use crate::{
     daemon::{Daemon, Options},
+    empty::EmptyPrograms,
     load::{Done, Load},
     results::{Change, Overhead},
     say,
@@ -14,6 +15,7 @@ use crate::{
 /// One load's outcome in one round.
 struct Round {
     without: Sample,
+    empty_programs: Sample,
     one_end: Sample,
     both_ends: Sample,
 }
@@ -25,10 +27,12 @@ struct Sample {
     daemon_ns: f64,
 }
 
-/// What the monitor watches.
+/// What is watched, and by whom.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Scope {
     Nothing,
+    /// One end, by programs that do nothing.
+    EmptyPrograms,
     OneEnd,
     BothEnds,
 }
@@ -43,10 +47,13 @@ pub(crate) fn measure(bench: &Bench<'_>) -> Result<Vec<Overhead>> {
         let rounds = (0..rounds).map(|round| measure_round(bench, &load, round)).collect::<Result<Vec<_>>>()?;
         let overhead = summarise(name, unit, &rounds).context("no rounds")?;
         say(&format!(
-            "{name}: {:.0}/s without; one end {:+.1} %, both ends {:+.1} %; CPU {:+.1} %, {:+.1} %",
+            "{name}: {:.0}/s without; empty programs {:+.1} %, one end {:+.1} %, both ends {:+.1} %; CPU {:+.1} %, {:+.1} %, \
+             {:+.1} %",
             overhead.without_rate.median,
+            overhead.empty_programs.rate_percent.median,
             overhead.one_end.rate_percent.median,
             overhead.both_ends.rate_percent.median,
+            overhead.empty_programs.cpu_percent.median,
             overhead.one_end.cpu_percent.median,
             overhead.both_ends.cpu_percent.median,
         ));
@@ -57,16 +64,18 @@ pub(crate) fn measure(bench: &Bench<'_>) -> Result<Vec<Overhead>> {
 
 /// The order turns from round to round, so that a machine that gets slower favours nobody.
 fn measure_round(bench: &Bench<'_>, load: &Load, round: usize) -> Result<Round> {
-    let mut order = [Scope::Nothing, Scope::OneEnd, Scope::BothEnds];
-    order.rotate_left(round % 3);
+    let mut order = [Scope::Nothing, Scope::EmptyPrograms, Scope::OneEnd, Scope::BothEnds];
+    order.rotate_left(round % 4);
     if round % 2 == 1 {
         order.reverse();
     }
-    let mut result = Round { without: Sample::default(), one_end: Sample::default(), both_ends: Sample::default() };
+    let nothing = Sample::default();
+    let mut result = Round { without: nothing, empty_programs: nothing, one_end: nothing, both_ends: nothing };
     for scope in order {
         let sample = run_in(bench, load, scope)?;
         match scope {
             Scope::Nothing => result.without = sample,
+            Scope::EmptyPrograms => result.empty_programs = sample,
             Scope::OneEnd => result.one_end = sample,
             Scope::BothEnds => result.both_ends = sample,
         }
@@ -76,6 +85,10 @@ fn measure_round(bench: &Bench<'_>, load: &Load, round: usize) -> Result<Round> 
 
 fn run_in(bench: &Bench<'_>, load: &Load, scope: Scope) -> Result<Sample> {
     if scope == Scope::Nothing {
+        return Ok(sample(&bench.ground.run(load)?, 0));
+    }
+    if scope == Scope::EmptyPrograms {
+        let _programs = EmptyPrograms::attach(bench.ground.cgroup())?;
         return Ok(sample(&bench.ground.run(load)?, 0));
     }
     let cgroup = (scope == Scope::OneEnd).then(|| bench.ground.cgroup().to_owned());
@@ -108,6 +121,7 @@ fn summarise(name: &str, unit: &str, rounds: &[Round]) -> Option<Overhead> {
         unit: unit.to_owned(),
         without_rate: Spread::of(&rounds.iter().map(|round| round.without.rate).collect::<Vec<_>>())?,
         without_cpu_ns: Spread::of(&rounds.iter().map(|round| round.without.cpu_ns).collect::<Vec<_>>())?,
+        empty_programs: change(|round| round.empty_programs)?,
         one_end: change(|round| round.one_end)?,
         both_ends: change(|round| round.both_ends)?,
     })

@@ -3,7 +3,7 @@
 use super::{Page, percent};
 use crate::{
     plot::{self, Bar, short},
-    results::{Change, Results},
+    results::{Change, Overhead, Results},
     statistics::Spread,
 };
 
@@ -13,22 +13,26 @@ impl Page {
             return;
         }
         self.say(
-            "## Loads with and without the monitor\n\nRounds without, with one end and with both ends watched, in turning \
-             order; each figure is the median of the changes within a round, with the lowest and the highest. *CPU* is the \
-             change of the load's own CPU time for one operation, which the scheduler disturbs less than the rate.\n",
+            "## Loads with and without the monitor\n\nRounds without, with empty programs, with one end and with both ends \
+             watched, in turning order; each figure is the median of the changes within a round, with the lowest and the \
+             highest. *Empty programs* are programs on the monitor's hooks at the load's end that return at once: what the \
+             kernel's calls cost, whatever the programs do. *CPU* is the change of the load's own CPU time for one operation, \
+             which the scheduler disturbs less than the rate.\n",
         );
         self.say(
-            "| load | without | rate, one end | rate, both ends | CPU, one end | CPU, both ends | daemon, one end |\n| --- | \
-             --- | --- | --- | --- | --- | --- |",
+            "| load | without | rate, empty programs | rate, one end | rate, both ends | CPU, empty programs | CPU, one end | CPU, \
+             both ends | daemon, one end |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         );
         for overhead in &results.overhead {
             self.say(&format!(
-                "| {} | {} /s, {} µs CPU | {} | {} | {} | {} | {} ns per {} |",
+                "| {} | {} /s, {} µs CPU | {} | {} | {} | {} | {} | {} | {} ns per {} |",
                 overhead.name,
                 short(overhead.without_rate.median),
                 short(overhead.without_cpu_ns.median / 1e3),
+                percent(overhead.empty_programs.rate_percent),
                 percent(overhead.one_end.rate_percent),
                 percent(overhead.both_ends.rate_percent),
+                percent(overhead.empty_programs.cpu_percent),
                 percent(overhead.one_end.cpu_percent),
                 percent(overhead.both_ends.cpu_percent),
                 short(overhead.one_end.daemon_ns.median),
@@ -37,14 +41,13 @@ impl Page {
         }
         let bar = |spread: Spread| Bar { value: spread.median, range: Some((spread.lowest, spread.highest)) };
         let rows = |of: fn(&Change) -> Spread| -> Vec<_> {
-            let bars = |one: &Change, both: &Change| vec![bar(of(one)), bar(of(both))];
-            results
-                .overhead
-                .iter()
-                .map(|overhead| (overhead.name.clone(), bars(&overhead.one_end, &overhead.both_ends)))
-                .collect()
+            let row = |overhead: &Overhead| {
+                let changes = [&overhead.empty_programs, &overhead.one_end, &overhead.both_ends];
+                (overhead.name.clone(), changes.map(|change| bar(of(change))).to_vec())
+            };
+            results.overhead.iter().map(row).collect()
         };
-        let series = ["one end watched", "both ends watched"];
+        let series = ["empty programs, one end", "one end watched", "both ends watched"];
         self.plot("rate.svg", "Change of the rate", |title| {
             plot::bars(title, "%", &series, &rows(|change| change.rate_percent))
         });

@@ -110,6 +110,7 @@ fn everything() -> Results {
         unit: unit.to_owned(),
         without_rate: spread(rate),
         without_cpu_ns: spread(1e9 / rate),
+        empty_programs: change(-loss / 4.0),
         one_end: change(-loss),
         both_ends: change(-loss * 1.5),
     };
