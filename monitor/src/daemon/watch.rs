@@ -16,6 +16,7 @@ use std::{sync::Arc, time::Duration};
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::{
     sync::mpsc,
+    task::yield_now,
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
@@ -203,6 +204,8 @@ impl Watch {
             if self.handover.outputs.is_gone() {
                 return Ok(Ended::ReaderGone);
             }
+            // What goes on in shares would use up this task's budget, and with it the sight of what must not wait.
+            yield_now().await;
         }
     }
 

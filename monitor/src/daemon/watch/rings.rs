@@ -1,6 +1,9 @@
 //! Reading the kernel side's rings: what explains flows before the flows, and of several reports on one flow the last.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use crate::{
     alert::Record,
@@ -10,19 +13,24 @@ use crate::{
     kernel::Ring,
 };
 
-/// Records read from a ring before the outputs and the other rings get their turn.
+/// Records read from a ring at once.
 const BATCH: usize = 4_096;
-/// Flows handled before what explains flows is read again: a batch takes long enough to fill the other rings.
-const SHARE: usize = 256;
+/// Of ordinary flows, those handled before the outputs and the other rings get their turn: a flagged flow waits for no more
+/// than these.
+const SHARE: usize = 128;
 /// Batches of process events and captures read before the flows that they explain: more than their rings hold.
 const EXPLANATION_BATCHES: usize = 64;
 
 /// What is known of the rings from the last look into them.
 #[derive(Debug, Default)]
 pub(super) struct Rings {
-    /// Room for events, kept from one look to the next.
-    events: Vec<Event>,
-    /// The ring of ordinary flows held more than was read.
+    /// Room for events of flagged flows, kept from one look to the next.
+    flagged: Vec<Event>,
+    /// What was read of ordinary flows and is not handled yet.
+    unhandled: VecDeque<Event>,
+    /// The ring of ordinary flows held at least a batch when it was read last.
+    may_hold_more: bool,
+    /// There is more of ordinary flows than was handled.
     pub(super) more_flows: bool,
     /// The ring of flagged flows held more than was read.
     pub(super) more_flagged: bool,
@@ -33,24 +41,44 @@ pub(super) struct Rings {
 }
 
 impl Rings {
-    /// Reads a ring of flows, after the rings that explain them, and lets the stages work.
+    /// Reads a ring of flows, after the rings that explain them, and lets the stages work. What was made has to be handed on
+    /// before more is read.
     pub(super) fn read(&mut self, ring: Ring, stages: &mut Stages, ready: &mut Vec<Arc<Record>>) {
-        let mut flows = std::mem::take(&mut self.events);
-        let refused = &mut self.refused;
-        let count = stages.kernel.read_ring(ring, BATCH, &mut flows, |error| refuse(refused, error));
-        let explanations = self.explain(stages, ready);
-        self.is_idle = count + explanations == 0;
-        for (index, event) in latest_of_each(&mut flows).enumerate() {
-            if index > 0 && index % SHARE == 0 {
-                self.explain(stages, ready);
-            }
+        if ring == Ring::Flow {
+            self.read_flows(stages, ready);
+            return;
+        }
+        let mut events = std::mem::take(&mut self.flagged);
+        self.more_flagged = self.read_batch(ring, stages, &mut events);
+        self.explain(stages, ready);
+        for event in events.drain(..) {
             let Stages { kernel, pipeline, .. } = &mut *stages;
             pipeline.handle(event, kernel, ready);
         }
-        self.events = flows;
-        // What was made has to be handed on before more is read.
-        let more = if ring == Ring::Flow { &mut self.more_flows } else { &mut self.more_flagged };
-        *more = count == BATCH;
+        self.flagged = events;
+    }
+
+    fn read_flows(&mut self, stages: &mut Stages, ready: &mut Vec<Arc<Record>>) {
+        if self.unhandled.is_empty() {
+            let mut events = Vec::from(std::mem::take(&mut self.unhandled));
+            self.may_hold_more = self.read_batch(Ring::Flow, stages, &mut events);
+            self.unhandled = events.into();
+        }
+        let explanations = self.explain(stages, ready);
+        self.is_idle = self.unhandled.is_empty() && explanations == 0;
+        for event in self.unhandled.drain(..SHARE.min(self.unhandled.len())) {
+            let Stages { kernel, pipeline, .. } = &mut *stages;
+            pipeline.handle(event, kernel, ready);
+        }
+        self.more_flows = self.may_hold_more || !self.unhandled.is_empty();
+    }
+
+    /// Reads a batch of a ring of flows, and says whether the ring may hold more.
+    fn read_batch(&mut self, ring: Ring, stages: &mut Stages, events: &mut Vec<Event>) -> bool {
+        let refused = &mut self.refused;
+        let count = stages.kernel.read_ring(ring, BATCH, events, |error| refuse(refused, error));
+        keep_latest_of_each(events);
+        count == BATCH
     }
 
     /// Reads what explains flows: process events, then captured payload. Says how much there was.
@@ -88,7 +116,7 @@ impl Rings {
 /// Of several reports on one flow in a batch only the last matters, because each is a whole snapshot, and of a hint
 /// nothing once the end is told; the order of everything else stays. The end of a flagged flow does not stand for what
 /// was before it: that it was attempted, and that it sent, are facts of their own.
-fn latest_of_each(events: &mut Vec<Event>) -> impl Iterator<Item = Event> + use<'_> {
+fn keep_latest_of_each(events: &mut Vec<Event>) {
     let mut last: HashMap<FlowKey, usize> = HashMap::with_capacity(events.len());
     for (index, event) in events.iter().enumerate() {
         match event {
@@ -99,14 +127,17 @@ fn latest_of_each(events: &mut Vec<Event>) -> impl Iterator<Item = Event> + use<
             _ => {}
         }
     }
-    events.drain(..).enumerate().filter_map(move |(index, event)| {
+    let mut index = 0;
+    events.retain(|event| {
         let is_overtaken = |key| last.get(key).is_some_and(|last| *last > index);
-        match &event {
-            Event::FlowHint { key, .. } if is_overtaken(key) => None,
-            Event::Flow(flow) if flow.reason != ReportReason::Closed && is_overtaken(&flow.key) => None,
-            _ => Some(event),
-        }
-    })
+        let keeps = match event {
+            Event::FlowHint { key, .. } => !is_overtaken(key),
+            Event::Flow(flow) => flow.reason == ReportReason::Closed || !is_overtaken(&flow.key),
+            _ => true,
+        };
+        index += 1;
+        keeps
+    });
 }
 
 fn refuse(count: &mut u64, error: DecodeError) {
