@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::{civil::Date, fmt::rfc2822::DateTimeParser};
 use reqwest::{
     StatusCode,
     header::{ETAG, HeaderMap, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED},
@@ -41,6 +42,14 @@ pub(crate) struct Download<'a> {
 pub(crate) struct Validators {
     etag: Option<String>,
     last_modified: Option<String>,
+}
+
+impl Validators {
+    /// The day on which the server's document changed last.
+    pub(crate) fn date(&self) -> Option<Date> {
+        let text = self.last_modified.as_deref()?;
+        Some(DateTimeParser::new().parse_zoned_datetime(text).ok()?.date())
+    }
 }
 
 /// What came of it.

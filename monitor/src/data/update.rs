@@ -47,16 +47,12 @@ pub fn update(config: &Config, table: &Path, options: &Options) -> Result<Import
 /// Reads sources, those that are addresses over the network.
 pub(crate) fn read(sources: &[Source], config: &Config, table: &Path) -> Result<Vec<Input>, UpdateError> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(UpdateError::Runtime)?;
-    let mut fetcher = None;
+    let fetcher = Fetcher::new(config, Store::new(table).directory().join("downloads"));
     let mut inputs = Vec::new();
     for source in sources {
         let (bytes, date) = match &source.place {
             Place::File(path) => read_file(path)?,
             Place::Url(url) => {
-                let fetcher = match &mut fetcher {
-                    Some(fetcher) => fetcher,
-                    None => fetcher.insert(Fetcher::new(config, Store::new(table).directory().join("downloads"))?),
-                };
                 let answer = runtime.block_on(fetcher.fetch(url))?;
                 (answer.bytes, answer.date.unwrap_or_else(|| day(SystemTime::now())))
             }
