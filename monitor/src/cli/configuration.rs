@@ -103,8 +103,8 @@ fn tell(
     } else {
         for contact in contacts.unwrap_or_default() {
             let verdict = if contact.reached { output.good("answered:") } else { output.bad("failed:") };
-            let (key, message) = (printable(&contact.target), printable(&contact.message));
-            output.line(format_args!("{} {}, {key}: {message}", verdict, contact.key))?;
+            let (target, message) = (printable(&contact.target), printable(&contact.message));
+            output.line(format_args!("{verdict} {}, {target}: {message}", contact.key))?;
         }
         for finding in outputs {
             output.line(format_args!("{} {}", output.fair("note:"), printable(&finding.to_string())))?;
