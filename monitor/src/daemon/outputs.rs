@@ -43,6 +43,8 @@ pub(super) struct Outputs {
     spooled: Spooled,
     records: Arc<RecordBuilder>,
     goodbye: Option<Arc<Record>>,
+    /// Records that must arrive and found no room until the end.
+    left_records: u64,
     is_gone: bool,
 }
 
@@ -67,6 +69,7 @@ impl Outputs {
             spooled: Spooled::open(config, records)?,
             records: Arc::clone(records),
             goodbye: None,
+            left_records: 0,
             is_gone: false,
         };
         // Both at once would mix their lines.
@@ -113,15 +116,40 @@ impl Outputs {
     }
 
     /// Hands a record to every output. Waits for a slow one without a spool: with a record that must arrive as long as it
-    /// takes, unless other outputs run on, with another until `deadline`. The spool is waited for while it has no room.
+    /// takes, unless other outputs run on, with another until `deadline`. The spool is waited for while it has no room; see
+    /// [`Self::have_alert_room`].
     pub(super) async fn send(&mut self, record: Arc<Record>, deadline: Instant) {
-        let may_wait = self.direct.len() == 1 && !self.spooled.is_running();
+        let may_wait = self.direct_may_wait();
         let direct = async {
             for output in &mut self.direct {
                 self.is_gone |= output.send(&record, deadline, may_wait).await.is_err();
             }
         };
         tokio::join!(direct, self.spooled.append(&record));
+    }
+
+    /// Whether an output without a spool is waited for as long as it takes, because no other runs on.
+    fn direct_may_wait(&self) -> bool {
+        self.direct.len() == 1 && !self.spooled.is_running()
+    }
+
+    /// Whether a record that must arrive would be taken without a long wait.
+    pub(super) fn have_alert_room(&self) -> bool {
+        let direct = !self.direct_may_wait() || self.direct.iter().all(|output| output.sender.has_alert_room());
+        direct && self.spooled.has_alert_room()
+    }
+
+    /// Waits until [`Self::have_alert_room`]. Nothing is lost if the wait is given up.
+    pub(super) async fn alert_room(&self) {
+        self.spooled.alert_room().await;
+        for output in self.direct.iter().filter(|_| self.direct_may_wait()) {
+            output.sender.alert_room().await;
+        }
+    }
+
+    /// Notes that so many records that must arrive found no room until the end.
+    pub(super) const fn leave(&mut self, records: u64) {
+        self.left_records = records;
     }
 
     /// Leaves the record that every output writes last, when it finishes.
@@ -163,7 +191,9 @@ impl Outputs {
             }
         }
         for output in &mut self.direct {
-            if let Some(record) = output.dropped_record(&self.records) {
+            if self.spooled.has_alert_room()
+                && let Some(record) = output.dropped_record(&self.records)
+            {
                 self.spooled.append(&Arc::new(record)).await;
             }
         }
@@ -202,7 +232,9 @@ impl Outputs {
             failure.map_or(Ok(()), Err)
         };
         let (direct, spooled) = tokio::join!(direct, self.spooled.finish(self.goodbye));
-        direct.and(spooled)
+        let unkept = self.left_records + spooled?;
+        direct?;
+        if unkept > 0 { Err(Error::Unkept(unkept)) } else { Ok(()) }
     }
 }
 

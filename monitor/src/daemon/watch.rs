@@ -155,30 +155,34 @@ impl Watch {
         let facts_read = Arc::clone(&self.stages.facts_read);
         loop {
             let held_until = self.held_until();
+            // While something that must arrive finds no room, nothing is read that could make more of it: the kernel side
+            // holds what comes meanwhile, or counts what it cannot hold. What a user asks or wants goes on.
+            let takes_alerts = self.handover.takes_alerts();
+            let takes_flows = takes_alerts && !self.handover.has_backlog();
             tokio::select! {
                 // From what must not wait to what may. The tick is short and comes first: a flood of flagged flows would
                 // starve it otherwise, and with it the count of what that flood loses.
                 biased;
                 ended = stop.recv() => return Ok(ended.unwrap_or(Ended::Signal)),
                 _ = tick_timer.tick() => self.tick().await,
-                () = std::future::ready(()), if self.rings.more_flagged => self.read(Ring::Flagged),
-                guard = flagged.readable() => {
+                () = std::future::ready(()), if takes_alerts && self.rings.more_flagged => self.read(Ring::Flagged),
+                guard = flagged.readable(), if takes_alerts => {
                     tokio::time::sleep(GATHER).await;
                     guard?.clear_ready();
                     self.read(Ring::Flagged);
                 }
-                () = facts_read.notified() => self.tell_held(),
-                () = sleep_until(held_until.unwrap_or_else(Instant::now)), if held_until.is_some() => self.tell_held(),
+                () = facts_read.notified(), if takes_alerts => self.tell_held(),
+                () = sleep_until(held_until.unwrap_or_else(Instant::now)), if takes_alerts && held_until.is_some() => self.tell_held(),
                 // What explains flows waits for them, unless its ring fills up meanwhile.
-                guard = captures.readable() => {
+                guard = captures.readable(), if takes_alerts => {
                     guard?.clear_ready();
                     self.explain();
                 }
-                guard = processes.readable() => {
+                guard = processes.readable(), if takes_alerts => {
                     guard?.clear_ready();
                     self.explain();
                 }
-                _ = sweep_timer.tick() => self.sweep(),
+                _ = sweep_timer.tick(), if takes_alerts => self.sweep(),
                 _ = clock_timer.tick() => {
                     self.stages.pipeline.set_clock(host::wall_clock());
                     memory::give_back();
@@ -186,16 +190,17 @@ impl Watch {
                 Some(news) = news.recv() => self.hear(news),
                 Some(question) = questions.recv() => self.answer(question),
                 () = self.answers.room(), if self.answers.are_waiting() => self.answers.go_on(&self.stages),
+                () = self.handover.outputs.alert_room(), if !takes_alerts => {}
                 () = self.handover.outputs.flow_room(), if self.handover.has_backlog() => {}
                 () = sleep_until(self.handover.stuck_at()), if self.handover.has_backlog() => self.handover.give_up().await,
-                () = std::future::ready(()), if self.walks.is_under_way() && !self.handover.has_backlog() => self.walk_on(),
-                () = std::future::ready(()), if self.is_behind() && !self.handover.has_backlog() => self.catch_up(),
-                guard = ordinary.readable(), if !self.handover.has_backlog() => {
+                () = std::future::ready(()), if takes_flows && self.walks.is_under_way() => self.walk_on(),
+                () = std::future::ready(()), if takes_flows && self.is_behind() => self.catch_up(),
+                guard = ordinary.readable(), if takes_flows => {
                     guard?.clear_ready();
                     self.read(Ring::Flow);
                 }
-                () = std::future::ready(()), if self.rings.more_flows && !self.handover.has_backlog() => self.read(Ring::Flow),
-                _ = flow_timer.tick(), if !self.handover.has_backlog() => {
+                () = std::future::ready(()), if takes_flows && self.rings.more_flows => self.read(Ring::Flow),
+                _ = flow_timer.tick(), if takes_flows => {
                     self.read(Ring::Flow);
                     flow_timer.reset_after(if self.rings.is_idle { IDLE_INTERVAL } else { FLOW_INTERVAL });
                 }
@@ -231,7 +236,7 @@ impl Watch {
         // What the kernel side saw between its attachment and now, and the connections that it found.
         self.read_all();
         self.walks.begin(&mut self.stages.pipeline);
-        while self.walks.is_under_way() {
+        while self.walks.is_under_way() && self.handover.takes_alerts() {
             self.walk_on();
             self.deliver().await;
         }
@@ -239,8 +244,11 @@ impl Watch {
 
     async fn tick(&mut self) {
         let now = host::boot_time();
+        let takes_alerts = self.handover.takes_alerts();
         let Stages { kernel, pipeline, .. } = &mut self.stages;
-        pipeline.tick(now, kernel, &mut self.ready);
+        if takes_alerts {
+            pipeline.tick(now, kernel, &mut self.ready);
+        }
         if let Some(resident_bytes) = memory::resident_bytes() {
             let demand = self.pressure.demand(resident_bytes);
             pipeline.relieve(demand);
@@ -250,8 +258,11 @@ impl Watch {
             }
         }
         self.keep_contacts();
-        self.tell_of_containers();
-        self.count_losses();
+        self.tell_of_alerts_held_up();
+        if takes_alerts {
+            self.tell_of_containers();
+            self.count_losses();
+        }
         if let Some(logger) = &mut self.stages.kernel.logger {
             logger.flush();
         }
@@ -315,7 +326,7 @@ impl Watch {
         self.walks.go_on(&mut self.stages, &mut self.ready);
     }
 
-    /// Hands on what must arrive, and as many of the ordinary records as the outputs take at once.
+    /// Hands on as much as the outputs take at once.
     async fn deliver(&mut self) {
         self.handover.deliver(&mut self.ready, &mut self.figures).await;
     }

@@ -166,6 +166,18 @@ impl OutputSender {
         let _ = self.shared.goodbye.set(record);
     }
 
+    /// Whether a record that must arrive is taken at once, or the output has ended and takes nothing.
+    #[must_use]
+    pub fn has_alert_room(&self) -> bool {
+        self.alerts.capacity() > 0 || self.alerts.is_closed()
+    }
+
+    /// Waits until [`Self::has_alert_room`]. Nothing is lost if the wait is given up.
+    pub async fn alert_room(&self) {
+        // A closed queue has ended, which the next record tells.
+        drop(self.alerts.reserve().await);
+    }
+
     /// Whether a flow that is sent now will be taken, or the output has ended and takes nothing.
     #[must_use]
     pub fn has_flow_room(&self) -> bool {

@@ -14,6 +14,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use nix::{
+    mount::{MntFlags, MsFlags, mount, umount2},
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
         signal::{Signal, kill},
@@ -22,6 +23,7 @@ use nix::{
     unistd::{Pid, mkfifo},
 };
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::{
     Case,
@@ -34,6 +36,7 @@ use crate::{
 /// The tests of this file.
 pub(crate) const CASES: &[Case] = &[
     Case::new("ten_thousand_alerts_survive_kills_of_receiver_and_monitor", kills).needs("rsyslogd").in_user_space(),
+    Case::new("a_full_disk_holds_alerts_up_and_nothing_else", full_disk).needs("rsyslogd").in_user_space(),
     Case::new("standard_output_without_a_reader_loses_nothing", reader_gone).in_user_space(),
 ];
 
@@ -123,8 +126,90 @@ fn kills(rung: Rung) -> Result<()> {
         receiver.cut_lines
     );
     ensure!(receiver_kills == 10 && unconfirmed.iter().any(|count| *count > 0), "{unconfirmed:?}");
-    complete(&receiver.records, said.iter().flatten().map(AsRef::as_ref))?;
+    complete(&receiver.records, ALERTS, said.iter().flatten().map(AsRef::as_ref))?;
     in_order(&receiver.records, said.len())
+}
+
+/// A file system of a few megabytes.
+struct SmallDisk(TempDir);
+
+impl SmallDisk {
+    const TYPE: Option<&str> = Some("tmpfs");
+
+    fn new() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        mount(Self::TYPE, folder.path(), Self::TYPE, MsFlags::empty(), Some("size=5m"))
+            .context("cannot mount a tmpfs")?;
+        Ok(Self(folder))
+    }
+
+    fn grow(&self) -> Result<()> {
+        mount(Self::TYPE, self.0.path(), Self::TYPE, MsFlags::MS_REMOUNT, Some("size=256m"))
+            .context("cannot make the tmpfs larger")
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // It is in use only if the test failed.
+        let _ = umount2(self.0.path(), MntFlags::MNT_DETACH);
+    }
+}
+
+/// The spool's disk is full and its receiver away. The monitor holds the alerts, says so to who asks, and hands all of them
+/// on once there is space; and with a full disk it stops when it is asked to, and says what it could not keep.
+fn full_disk(rung: Rung) -> Result<()> {
+    const ALERTS: u32 = 3_000;
+    let mut receiver = Rsyslog::start()?;
+    receiver.kill()?;
+    let network = Network::new()?;
+    let server = UdpServer::start(&network, IpAddr::V4(Ipv4Addr::UNSPECIFIED), None)?;
+    let program = Program::new("full-disk")?;
+    let traffic =
+        Traffic::UdpFanOut { first: FIRST, count: ALERTS, port: server.address.port(), send: 33, hold: false };
+    let start = |receiver: &Rsyslog, disk: &SmallDisk| -> Result<Monitor> {
+        let rules = disk.0.path().join("rules.toml");
+        fs::write(&rules, RULE)?;
+        let settings = settings(receiver, disk.0.path(), &rules)?;
+        let monitor = Monitor::start(rung, Settings { rest: &settings, ..Settings::default() })?;
+        Launch::inside(&network).run(&program, &traffic)?;
+        wait_for_degradation(&monitor, "alerts_held_up")?;
+        Ok(monitor)
+    };
+
+    let disk = SmallDisk::new()?;
+    let monitor = start(&receiver, &disk)?;
+    disk.grow()?;
+    receiver.start_again()?;
+    receiver.wait_for(usize::try_from(ALERTS)?)?;
+    wait_for_depth(&monitor, 0)?;
+    let said = monitor.stop()?;
+    receiver.read()?;
+    complete(&receiver.records, ALERTS, said.iter().map(AsRef::as_ref))?;
+    in_order(&receiver.records, 1)?;
+
+    receiver.kill()?;
+    let disk = SmallDisk::new()?;
+    let ended = start(&receiver, &disk)?.stop();
+    let complaint = ended.map(drop).expect_err("it cannot have kept all").to_string();
+    ensure!(complaint.contains("records that the spool could not keep"), "{complaint}");
+    Ok(())
+}
+
+/// Waits until the status names a degradation.
+fn wait_for_degradation(monitor: &Monitor, token: &str) -> Result<()> {
+    let deadline = Instant::now() + patience();
+    loop {
+        let answer = monitor.ask(&["status", "--json"])?;
+        let state: Value = serde_json::from_slice(&answer.stdout)
+            .with_context(|| format!("no state: {}", String::from_utf8_lossy(&answer.stderr)))?;
+        let tokens = state.get("degradations").and_then(Value::as_array).context("no degradations")?;
+        if tokens.iter().any(|known| known.get("token").is_some_and(|known| known == token)) {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "{token} is not told: {state}");
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// One output to the receiver, the rule, and nothing else that could alert.
@@ -177,7 +262,7 @@ fn wait_for_depth(monitor: &Monitor, records: u64) -> Result<()> {
 }
 
 /// Every destination has its one alert, and what the monitors said at once came by the output as well.
-fn complete<'a>(came: &[Record], said: impl Iterator<Item = &'a Record>) -> Result<()> {
+fn complete<'a>(came: &[Record], expected: u32, said: impl Iterator<Item = &'a Record>) -> Result<()> {
     let mut alerts: BTreeMap<u32, usize> = BTreeMap::new();
     for record in came {
         let Some(IpAddr::V4(address)) = record.remote().map(|remote| remote.ip()) else {
@@ -185,9 +270,9 @@ fn complete<'a>(came: &[Record], said: impl Iterator<Item = &'a Record>) -> Resu
         };
         *alerts.entry(address.to_bits().wrapping_sub(FIRST.to_bits())).or_default() += 1;
     }
-    let missing: Vec<_> = (0..ALERTS).filter(|number| !alerts.contains_key(number)).collect();
-    ensure!(missing.is_empty(), "{} of {ALERTS} are lost: {missing:?}", missing.len());
-    let more: Vec<_> = alerts.iter().filter(|(number, count)| **number >= ALERTS || **count > 1).collect();
+    let missing: Vec<_> = (0..expected).filter(|number| !alerts.contains_key(number)).collect();
+    ensure!(missing.is_empty(), "{} of {expected} are lost: {missing:?}", missing.len());
+    let more: Vec<_> = alerts.iter().filter(|(number, count)| **number >= expected || **count > 1).collect();
     ensure!(more.is_empty(), "not one alert for each destination: {more:?}");
     let ids: HashSet<_> = came.iter().filter_map(|record| record.text("/event/id")).collect();
     let lost: Vec<_> = said.filter(|record| record.is_alert()).filter_map(|record| record.text("/event/id")).collect();

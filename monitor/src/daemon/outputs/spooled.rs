@@ -112,6 +112,18 @@ impl Spooled {
         }
     }
 
+    /// Whether a record that must arrive is taken at once.
+    pub(super) fn has_alert_room(&self) -> bool {
+        self.spool.as_ref().is_none_or(|(_, sender)| sender.has_alert_room())
+    }
+
+    /// Waits until [`Self::has_alert_room`]. Nothing is lost if the wait is given up.
+    pub(super) async fn alert_room(&self) {
+        if let Some((_, sender)) = &self.spool {
+            sender.alert_room().await;
+        }
+    }
+
     pub(super) fn take_notices(&self) -> Vec<Arc<Record>> {
         self.spool.as_ref().map(|(_, sender)| sender.take_notices()).unwrap_or_default()
     }
@@ -139,10 +151,10 @@ impl Spooled {
         Ok(())
     }
 
-    /// Lets every output deliver for a while, and ends the spool.
-    pub(super) async fn finish(mut self, goodbye: Option<Arc<Record>>) -> Result<(), Error> {
-        let Some((spool, sender)) = self.spool.take() else { return Ok(()) };
-        if let Some(goodbye) = goodbye {
+    /// Lets every output deliver for a while, and ends the spool. Returns how many records it could not keep.
+    pub(super) async fn finish(mut self, goodbye: Option<Arc<Record>>) -> Result<u64, Error> {
+        let Some((spool, sender)) = self.spool.take() else { return Ok(0) };
+        if let Some(goodbye) = goodbye.filter(|_| sender.has_alert_room()) {
             sender.append(goodbye).await;
         }
         sender.close();
@@ -159,11 +171,8 @@ impl Spooled {
                 tracing::info!(output = %name, "what was not delivered stays in the spool");
             }
         }
-        match tokio::task::spawn_blocking(move || spool.stop()).await {
-            Ok(0) => Ok(()),
-            Ok(unkept) => Err(Error::Unkept(unkept)),
-            Err(error) => Err(Error::Runtime(super::task_failed(error))),
-        }
+        let stopped = tokio::task::spawn_blocking(move || spool.stop()).await;
+        stopped.map_err(|error| Error::Runtime(super::task_failed(error)))
     }
 
     fn start(

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use prometheus_client::metrics::histogram::Histogram;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::figures::Figures;
 use crate::{
@@ -21,6 +21,11 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// The outputs, and what waits for them.
 pub(super) struct Handover {
     pub(super) outputs: Outputs,
+    /// Records that must arrive and found no room, because the disk of the spool is full or the only output is stuck. While
+    /// there are any, nothing is read that could make more; who asks is answered all the same.
+    held_up: VecDeque<Arc<Record>>,
+    /// When there was room for them last.
+    room_at: Instant,
     /// Ordinary records that wait for the outputs. While there are any, the ring of ordinary flows is not read: the
     /// kernel side holds what comes meanwhile, and alerts pass by.
     backlog: VecDeque<Arc<Record>>,
@@ -38,12 +43,24 @@ impl Handover {
     pub(super) fn new(outputs: Outputs, alerts: Arc<AlertLog>, alert_latency: Histogram) -> Self {
         Self {
             outputs,
+            held_up: VecDeque::new(),
+            room_at: Instant::now(),
             backlog: VecDeque::new(),
             progress_at: Instant::now(),
             patience: FAREWELL,
             alerts,
             alert_latency,
         }
+    }
+
+    /// Whether nothing that must arrive waits for room.
+    pub(super) fn takes_alerts(&self) -> bool {
+        self.held_up.is_empty()
+    }
+
+    /// For how long nothing that must arrive has found room.
+    pub(super) fn held_up_for(&self) -> Duration {
+        if self.takes_alerts() { Duration::ZERO } else { self.room_at.elapsed() }
     }
 
     /// Whether ordinary records wait.
@@ -56,26 +73,39 @@ impl Handover {
         self.progress_at + STUCK
     }
 
-    /// Hands on what must arrive, and as many of the ordinary records as the outputs take at once.
+    /// Hands on as much as the outputs take at once. Only an output without a spool is waited for, and that for a moment.
     pub(super) async fn deliver(&mut self, ready: &mut Vec<Arc<Record>>, figures: &mut Figures) {
         for record in std::mem::take(ready) {
-            if record.event.dataset == Dataset::Alert {
-                self.outputs.send(Arc::clone(&record), Instant::now()).await;
-                self.note_alert(&record, figures);
-            } else if record.must_arrive() {
-                self.outputs.send(record, Instant::now()).await;
-            } else {
-                if self.backlog.is_empty() {
-                    self.progress_at = Instant::now();
+            if record.must_arrive() {
+                if self.held_up.is_empty() {
+                    self.room_at = Instant::now();
                 }
-                self.backlog.push_back(record);
+                self.held_up.push_back(record);
+                continue;
             }
+            if self.backlog.is_empty() {
+                self.progress_at = Instant::now();
+            }
+            self.backlog.push_back(record);
+        }
+        while self.outputs.have_alert_room()
+            && let Some(record) = self.held_up.pop_front()
+        {
+            self.send_alert(record, figures).await;
         }
         while self.outputs.have_flow_room()
             && let Some(record) = self.backlog.pop_front()
         {
             self.outputs.send(record, Instant::now()).await;
             self.progress_at = Instant::now();
+        }
+    }
+
+    async fn send_alert(&mut self, record: Arc<Record>, figures: &mut Figures) {
+        self.outputs.send(Arc::clone(&record), Instant::now()).await;
+        self.room_at = Instant::now();
+        if record.event.dataset == Dataset::Alert {
+            self.note_alert(&record, figures);
         }
     }
 
@@ -97,20 +127,27 @@ impl Handover {
     }
 
     /// Hands on what waits, at the end. An output that takes none for a while is not waited for again.
-    pub(super) async fn hand_over(&mut self) {
+    pub(super) async fn hand_over(&mut self, figures: &mut Figures) {
         let deadline = Instant::now() + self.patience;
-        self.send_backlog(deadline).await;
+        self.send_waiting(deadline, figures).await;
         if Instant::now() >= deadline {
             self.patience = Duration::ZERO;
         }
     }
 
     /// Hands on what waits, for the last time, whatever was waited for before.
-    pub(super) async fn hand_over_last(&mut self) {
-        self.send_backlog(Instant::now() + FAREWELL).await;
+    pub(super) async fn hand_over_last(&mut self, figures: &mut Figures) {
+        self.send_waiting(Instant::now() + FAREWELL, figures).await;
+        self.outputs.leave(self.held_up.len() as u64);
     }
 
-    async fn send_backlog(&mut self, deadline: Instant) {
+    async fn send_waiting(&mut self, deadline: Instant, figures: &mut Figures) {
+        while !self.held_up.is_empty()
+            && timeout_at(deadline, self.outputs.alert_room()).await.is_ok()
+            && let Some(record) = self.held_up.pop_front()
+        {
+            self.send_alert(record, figures).await;
+        }
         for record in std::mem::take(&mut self.backlog) {
             self.outputs.send(record, deadline).await;
         }

@@ -33,14 +33,14 @@ impl Watch {
             has_more = pipeline.finish(now, kernel, &mut self.ready);
         }
         self.deliver().await;
-        self.handover.hand_over().await;
+        self.handover.hand_over(&mut self.figures).await;
         has_more
     }
 
     /// Hands the outputs what was collected, and says goodbye.
     pub(in crate::daemon) async fn finish(mut self, ended: Ended) -> Outputs {
         self.deliver().await;
-        self.handover.hand_over_last().await;
+        self.handover.hand_over_last(&mut self.figures).await;
         let status = Status { reason: Some(ended.as_token().to_owned()), ..self.status(Phase::Stopped) };
         let at = host::wall_clock().at(host::boot_time());
         let mut outputs = self.handover.outputs;

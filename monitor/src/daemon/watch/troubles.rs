@@ -1,9 +1,12 @@
 //! What does not work since the start, beside what the host does not give: told once, and again no more when it is mended.
 
-use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
+use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
 
 use super::Watch;
 use crate::{alert::input::Degradation, host, policy::feeds};
+
+/// Alerts that found no room for this long are told of.
+const HELD_UP: Duration = Duration::from_secs(5);
 
 /// What does not work, by its token.
 #[derive(Debug, Default)]
@@ -59,6 +62,20 @@ impl Watch {
                 "lists_not_good",
                 missing,
                 "see whether the sources are right; `egresswatch lists` shows each list",
+            );
+        }
+    }
+
+    /// Says once that alerts find no room and wait.
+    pub(super) fn tell_of_alerts_held_up(&mut self) {
+        const TOKEN: &str = "alerts_held_up";
+        if self.handover.takes_alerts() {
+            self.mend(TOKEN);
+        } else if self.handover.held_up_for() >= HELD_UP && !self.troubles.has(TOKEN) {
+            self.trouble(
+                TOKEN,
+                "alerts wait in memory and in the kernel's rings: the spool, or the only output, takes none".to_owned(),
+                "free space in spool.directory, or read what is written; `egresswatch status` shows each output",
             );
         }
     }

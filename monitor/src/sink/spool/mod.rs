@@ -243,6 +243,18 @@ impl SpoolSender {
         }
     }
 
+    /// Whether a record that must arrive is taken at once.
+    #[must_use]
+    pub fn has_alert_room(&self) -> bool {
+        self.0.alert_room.available_permits() > 0 || self.0.alert_room.is_closed()
+    }
+
+    /// Waits until [`Self::has_alert_room`]. Nothing is lost if the wait is given up.
+    pub async fn alert_room(&self) {
+        // Closed when the thread has ended, which takes nothing any more.
+        drop(self.0.alert_room.acquire().await);
+    }
+
     /// The first records of `output` with numbers from `from` on. It waits until there is at least one; nothing is returned
     /// when none can come any more.
     pub(crate) async fn read(&self, output: &str, from: u64, limits: BatchLimits) -> Vec<(u64, Item)> {
