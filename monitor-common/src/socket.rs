@@ -29,8 +29,9 @@ pub struct SocketState {
     pub is_snapshot: u8,
     /// Packets were counted here that `flow`'s entry does not have yet.
     pub is_ahead: u8,
-    /// Named padding.
-    pub padding: u8,
+    /// A process asked for `flow`, or it was found with the socket: its address is not the one of a packet, which the
+    /// network may have translated.
+    pub is_asked: u8,
     /// Highest TCP sequence number received on `flow` plus one.
     pub received_high: u32,
     /// Packets of `flow` that left, if it is TCP: all of them. Its entry gets this and the next three with the next payload

@@ -99,6 +99,7 @@ pub(crate) fn sending(ctx: &SockAddrContext, family: u8) {
         open(state, &key, namespace, now_ns);
     }
     state.created_only = 0;
+    state.is_asked = 1;
     state.flow = key;
 }
 

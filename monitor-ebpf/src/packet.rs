@@ -35,6 +35,8 @@ use crate::{
     unasked,
 };
 
+const SOCK_RAW: u32 = 3;
+
 /// Which way a packet goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Direction {
@@ -42,6 +44,17 @@ pub(crate) enum Direction {
     Out,
     /// To a local socket.
     In,
+}
+
+/// A packet and what is known of it.
+struct Seen<'a> {
+    headers: &'a Headers,
+    direction: Direction,
+    /// It is of a TCP connection.
+    is_stream: bool,
+    payload_bytes: u32,
+    /// Of the packets that it becomes on the wire.
+    wire_bytes: u64,
 }
 
 struct SkBuffPacket(*mut __sk_buff);
@@ -80,7 +93,7 @@ pub(crate) fn seen(ctx: &SkBuffContext, direction: Direction) {
     let skb = ctx.skb.skb;
     let Some(sk) = full_socket(skb) else { return };
     // SAFETY: a socket from the context, checked to be there.
-    let protocol = unsafe { (*sk).protocol };
+    let (is_raw, protocol) = unsafe { ((*sk).type_ == SOCK_RAW, (*sk).protocol) };
     let state = if protocol == u32::from(PROTOCOL_UDP) { None } else { SOCKETS.get(sk) };
     // What arrives opens no flow, so that a socket without one has nothing to count; only who began with UDP is noted.
     if direction == Direction::In
@@ -96,7 +109,10 @@ pub(crate) fn seen(ctx: &SkBuffContext, direction: Direction) {
     // SAFETY: the context of a packet hook.
     let (length_bytes, segments) = unsafe { ((*skb).len, (*skb).gso_segs) };
     let payload_bytes = length_bytes.saturating_sub(headers.header_bytes);
+    // What a process makes on a raw socket is no part of a stream, whatever its header says.
+    let is_stream = headers.protocol == PROTOCOL_TCP && !is_raw;
     if payload_bytes == 0
+        && is_stream
         && let Some(state) = state
         && is_counted(state, &headers, direction, length_bytes)
     {
@@ -108,13 +124,23 @@ pub(crate) fn seen(ctx: &SkBuffContext, direction: Direction) {
     let now_ns = unsafe { bpf_ktime_get_boot_ns() };
     let mut key = packet_key(&headers, cookie, direction);
     let wire = wire_bytes(length_bytes, headers.header_bytes, segments);
-    let Some(flow) = flow_of(&mut key, sk, &headers, direction, (payload_bytes, wire), now_ns) else { return };
+    // Of a socket with several destinations the last one tells where what its process just sent went.
+    if direction == Direction::Out
+        && !is_stream
+        && let Some(state) = SOCKETS.get(sk)
+        && state.is_asked == 0
+        && state.flow.socket_cookie != 0
+    {
+        state.flow = key;
+    }
+    let packet = Seen { headers: &headers, direction, is_stream, payload_bytes, wire_bytes: wire };
+    let Some(flow) = flow_of(&mut key, sk, &packet, now_ns) else { return };
     if flow.flags.midstream != 0 && flow.connector.tgid == 0 {
         learn_process(flow, sk);
     }
     // Asked for again, because the flow may have been opened in between.
-    let state = if key.protocol == PROTOCOL_TCP { SOCKETS.get(sk).filter(|state| state.flow == key) } else { None };
-    let moved_bytes = account(flow, state, &headers, direction, payload_bytes, wire);
+    let state = if is_stream { SOCKETS.get(sk).filter(|state| state.flow == key) } else { None };
+    let moved_bytes = account(flow, state, &packet);
     flow.last_boot_ns = now_ns;
     // Before any report, so that the names are there when the flow is judged.
     let accounted = Accounted { skb, headers: &headers, direction, payload_bytes, moved_bytes, now_ns };
@@ -127,7 +153,7 @@ pub(crate) fn seen(ctx: &SkBuffContext, direction: Direction) {
         flow.local_address = address;
         flow.local_port_be = port_be;
     }
-    if direction == Direction::Out && flow.flags.sent == 0 && (moved_bytes > 0 || key.protocol != PROTOCOL_TCP) {
+    if direction == Direction::Out && flow.flags.sent == 0 && (moved_bytes > 0 || !is_stream) {
         flow.flags.sent = 1;
         flow.first_sent_boot_ns = now_ns;
         report(&key, flow, reason::FIRST_PAYLOAD, now_ns);
@@ -177,50 +203,45 @@ fn learn_process(flow: &mut FlowState, sk: *mut bpf_sock) {
 
 /// The flow that a packet belongs to; `key` becomes that flow's key. Opened here only when this host sends on a socket
 /// whose connect or addressed send was not seen: what arrives unasked opens nothing, or strangers could fill the table.
-/// `bytes` are those of the payload and of the packets on the wire.
 #[inline(always)]
-fn flow_of<'a>(
-    key: &mut FlowKey,
-    sk: *mut bpf_sock,
-    headers: &Headers,
-    direction: Direction,
-    bytes: (u32, u64),
-    now_ns: u64,
-) -> Option<&'a mut FlowState> {
+fn flow_of<'a>(key: &mut FlowKey, sk: *mut bpf_sock, packet: &Seen<'_>, now_ns: u64) -> Option<&'a mut FlowState> {
+    let Seen { headers, direction, is_stream, .. } = *packet;
     if let Some(flow) = flow::find(key) {
         return Some(flow);
     }
-    let opens = direction == Direction::Out && (bytes.0 > 0 || headers.protocol == PROTOCOL_UDP);
+    // A connection's bare packets open nothing: after its end there are some more.
+    let opens = direction == Direction::Out && (packet.payload_bytes > 0 || !is_stream);
     let state = if opens { own_state(sk, key.socket_cookie)? } else { SOCKETS.get(sk)? };
-    if let Some(flow) = translated(key, state, headers, direction) {
+    if let Some(flow) = translated(key, state, packet) {
         return Some(flow);
     }
     if direction == Direction::In && headers.protocol == PROTOCOL_UDP {
-        unasked::arrived(key, bytes.0, bytes.1, now_ns);
+        unasked::arrived(key, packet.payload_bytes, packet.wire_bytes, now_ns);
         return None;
     }
-    if !opens || is_kernels_own(state, headers) || is_farewell(state, headers) {
+    if !opens || is_kernels_own(state, packet) || is_farewell(state, headers) {
         return None;
     }
     let connector = Connector::of_socket(&state.identity);
     let flow = flow::open(key, connector, flow::NO_FLAGS, now_ns, 0)?;
     // Set here and not handed to `open`: what is decided before it is another path for the verifier through all of it.
     flow.flags.identity_from_creation = state.created_only;
-    if headers.protocol == PROTOCOL_TCP || state.identity.tgid == 0 {
+    if is_stream || state.identity.tgid == 0 {
         flow.flags.midstream = 1;
     } else if flow.flags.inbound == 0 {
         flow.flags.attempted = 1;
     }
     state.flow_opened(flow);
     state.follow(key, Some(flow));
+    state.is_asked = 0;
     Some(flow)
 }
 
-/// Whether the kernel itself answers, with an echo reply or an error message: it does so on sockets of its own, which no
-/// process made. A raw socket that is older than the programs looks the same until its process sends again.
+/// Whether the kernel itself answers, with an echo reply, an error message or a reset: it does so on sockets of its own, which
+/// no process made. A raw socket that is older than the programs looks the same until its process sends again.
 #[inline(always)]
-fn is_kernels_own(state: &SocketState, headers: &Headers) -> bool {
-    state.identity.tgid == 0 && headers.protocol != PROTOCOL_TCP && headers.protocol != PROTOCOL_UDP
+fn is_kernels_own(state: &SocketState, packet: &Seen<'_>) -> bool {
+    state.identity.tgid == 0 && !packet.is_stream && packet.headers.protocol != PROTOCOL_UDP
 }
 
 /// Whether nobody holds the socket any more: SCTP ends an association after its socket was closed, and a flow opened then
@@ -231,15 +252,15 @@ fn is_farewell(state: &SocketState, headers: &Headers) -> bool {
 }
 
 /// The flow that the socket asked for, when the network sends its packets to another address (destination NAT), or when
-/// somebody answers who was asked as one of a group. Other datagrams may come from anybody.
+/// somebody answers who was asked as one of a group. Other datagrams may come from anybody. A socket that nobody asked
+/// anything of but to send packets has as many flows as there are addresses in them.
 #[inline(always)]
-fn translated<'a>(
-    key: &mut FlowKey,
-    state: &SocketState,
-    headers: &Headers,
-    direction: Direction,
-) -> Option<&'a mut FlowState> {
+fn translated<'a>(key: &mut FlowKey, state: &SocketState, packet: &Seen<'_>) -> Option<&'a mut FlowState> {
+    let Seen { headers, direction, is_stream, .. } = *packet;
     if state.cookie != key.socket_cookie || state.flow.socket_cookie == 0 || state.flow.protocol != headers.protocol {
+        return None;
+    }
+    if state.is_asked == 0 && !is_stream && (direction == Direction::Out || !is_group(&state.flow)) {
         return None;
     }
     let flow = flow::find(&state.flow)?;
@@ -268,16 +289,10 @@ fn is_group(key: &FlowKey) -> bool {
 /// directions, and several threads of one datagram socket, run on different CPUs at once. The packets of a TCP connection
 /// are counted in its socket's `state`.
 #[inline(always)]
-fn account(
-    flow: &mut FlowState,
-    state: Option<&mut SocketState>,
-    headers: &Headers,
-    direction: Direction,
-    payload_bytes: u32,
-    wire: u64,
-) -> u32 {
+fn account(flow: &mut FlowState, state: Option<&mut SocketState>, packet: &Seen<'_>) -> u32 {
+    let Seen { headers, direction, is_stream, payload_bytes, wire_bytes: wire } = *packet;
     let mut moved = payload_bytes;
-    if headers.protocol == PROTOCOL_TCP {
+    if is_stream {
         let (known, high) = match direction {
             Direction::Out => (&mut flow.flags.sent_high_known, &mut flow.tcp_sent_high),
             Direction::In => (&mut flow.flags.received_high_known, &mut flow.tcp_received_high),
@@ -325,10 +340,10 @@ fn count(state: &mut SocketState, direction: Direction, wire: u64) {
 }
 
 /// Counts a packet that carries only TCP's headers on the socket's own flow. Nothing of it is news but that it passed:
-/// its entry in the flow table gets it with the next payload or milestone. `false`: it is another kind of packet.
+/// its entry in the flow table gets it with the next payload or milestone. `false`: it is another flow's, or tells more.
 #[inline(always)]
 fn is_counted(state: &mut SocketState, headers: &Headers, direction: Direction, length_bytes: u32) -> bool {
-    if headers.protocol != PROTOCOL_TCP || state.flow.protocol != PROTOCOL_TCP || state.flow.socket_cookie == 0 {
+    if state.flow.protocol != PROTOCOL_TCP || state.flow.socket_cookie == 0 {
         return false;
     }
     let (address, port_be) = match direction {

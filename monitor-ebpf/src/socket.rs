@@ -72,7 +72,7 @@ pub(crate) fn released(ctx: &SockContext) {
     }
     let Some(flow) = flow else { return };
     flow.flags.released = 1;
-    if key.protocol == PROTOCOL_TCP {
+    if state.is_ahead != 0 {
         state.publish(flow);
     }
     if state.end_by_state != 0 {

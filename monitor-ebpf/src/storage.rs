@@ -12,7 +12,8 @@ use crate::{emit, maps::SOCKETS};
 
 /// Which flow a socket is about, and the count of those that are open.
 pub(crate) trait Following {
-    /// Makes `key` the flow that the socket is about. What its entry counted so far is counted on at the socket.
+    /// Makes `key`, which somebody asked for, the flow that the socket is about. What its entry counted so far is counted
+    /// on at the socket.
     fn follow(&mut self, key: &FlowKey, flow: Option<&FlowState>);
 
     /// Gives the entry of its flow the packets that are counted at the socket. Two CPUs that do it at once may leave it a
@@ -39,6 +40,7 @@ impl Following for SocketState {
         self.wire_in_bytes = wire_in_bytes;
         self.received_high = 0;
         self.is_ahead = 0;
+        self.is_asked = 1;
         self.flow = *key;
     }
 

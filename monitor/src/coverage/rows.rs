@@ -114,12 +114,19 @@ pub const ROWS: &[Row] = &[
     Row::new(
         Protocols,
         "raw_ip",
-        "raw sockets of any IP protocol; named is the process that made the socket",
+        "raw sockets of any IP protocol, each of their destinations; named is the process that made the socket",
         &["raw_ip"],
     ),
+    Row::new(Protocols, "raw_tcp", "TCP packets by a raw socket, with and without payload, of no connection", &["raw_tcp"]),
     Row::new(Protocols, "raw_header", "raw sockets that write the IP header themselves", &["raw_ip_with_own_header"]),
     Row::new(Protocols, "packet_socket", "packet sockets, below IP (`AF_PACKET`)", &["packet_socket"])
-        .everywhere(Sight::Partly("who writes, how many bytes of frames, on which interface; not where they go"))
+        .everywhere(Sight::Partly(
+            "who writes and how many bytes of frames; not where they go, and on which interface only if the socket is bound",
+        ))
+        .on_rung(
+            Rung::Fexit,
+            Sight::Partly("who writes, how many bytes of frames, on which interface; not where they go"),
+        )
         .on_rung(Rung::Base, Sight::NotSeen("packet sockets pass none of the hooks")),
     Row::new(
         Protocols,

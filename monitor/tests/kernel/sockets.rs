@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::{IpAddr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     process::Command,
 };
 
@@ -18,6 +18,7 @@ use crate::{
         Program, Protocol, Record, Rung, Stream, StreamWay, TcpServer, Traffic, UdpServer, View, watch,
     },
     tcp::flow_end,
+    udp::around,
     ways::REMOTES,
 };
 
@@ -26,6 +27,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("mptcp", mptcp),
     Case::new("sctp", sctp),
     Case::new("raw_ip", |rung| packets(rung, "raw_ip", PacketWay::RawIp)),
+    Case::new("raw_tcp", |rung| packets(rung, "raw_tcp", PacketWay::RawTcp)),
     Case::new("raw_ip_with_own_header", |rung| packets(rung, "raw_header", PacketWay::RawHeader)),
     Case::new("packet_socket", packet_socket),
     Case::new("passed_over_a_unix_socket", |rung| handed_over(rung, "passed_over_unix", true)),
@@ -35,6 +37,9 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("broadcast", broadcast),
     Case::new("translated_destination", translated).needs("nft"),
 ];
+
+/// Addresses of China Mobile.
+const FLAGGED: [&str; 2] = ["111.13.100.1", "2409:8c00::1"];
 
 /// MPTCP sends data again, in new bytes of the same TCP connection, when its own acknowledgement is late, and the last byte
 /// to ask whether a full receiver has room again. Each packet is seen, and nothing in it says that its bytes are old.
@@ -108,33 +113,41 @@ fn sctp(rung: Rung) -> Result<()> {
     Ok(())
 }
 
-/// Packets whose headers the application writes itself, in part or whole.
+/// Packets whose headers the application writes itself, in part or whole, from one socket to three destinations, the flagged
+/// one in between. Without payload they are packets all the same.
 fn packets(rung: Rung, row: &str, way: PacketWay) -> Result<()> {
     const COUNT: u64 = 7;
-    const SIZE: u64 = 701;
     let network = Network::new()?;
-    for (address, from) in REMOTES.into_iter().zip([LOCAL_IPV4, LOCAL_IPV6]) {
-        let server = UdpServer::start(&network, address.parse()?, None)?;
+    for ((address, from), size) in FLAGGED.into_iter().zip([LOCAL_IPV4, LOCAL_IPV6]).flat_map(|to| [(to, 701), (to, 0)])
+    {
+        let flagged: IpAddr = address.parse()?;
+        let any = if flagged.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
+        let server = UdpServer::start(&network, any, None)?;
         let program = Program::new("packets")?;
         let port = if way == PacketWay::RawIp { 0 } else { server.address.port() };
-        let remote = SocketAddr::new(address.parse()?, port);
         watch(rung, |view| {
-            let traffic = Traffic::Packets(Packets { from, to: server.address, way, count: COUNT, size: SIZE });
+            let to = around(flagged).map(|to| SocketAddr::new(to, port));
+            let traffic = Traffic::Packets(Packets { from, to: to.to_vec(), way, count: COUNT, size });
             let pid = Launch::inside(&network).run(&program, &traffic)?.pid;
             // What comes after it in the output says that it would have come.
             marker(&view, &network)?;
             // A raw socket has no connect or send that could be seen: who made it is who is named.
             let caveats: &[&str] = &["identity_from_creation"];
-            claimed(
-                &view,
-                rung,
-                row,
-                &Sent { network: &network, program: &program, pid, remote, bytes: (COUNT * SIZE, 0), caveats },
-            )
+            for remote in to {
+                let bytes = (COUNT * size, 0);
+                claimed(&view, rung, row, &Sent { network: &network, program: &program, pid, remote, bytes, caveats })?;
+                let end = flow_end(&view, &program, remote)?;
+                ensure!(end.number("/egresswatch/flow/out/packets") == Some(COUNT), "other packets: {}", end.pretty());
+                ensure!(end.text("/destination/nat/ip").is_none(), "a translation that nobody made: {}", end.pretty());
+            }
+            let alert =
+                view.one("an alert", |record| record.is_alert() && record.executable() == Some(program.name()))?;
+            ensure!(alert.text("/destination/ip") == Some(address), "another destination: {}", alert.pretty());
+            Ok(())
         })
-        .with_context(|| format!("{way:?} to {address}"))?;
+        .with_context(|| format!("{size} bytes by {way:?} to {address}"))?;
         let arrived = server.finish();
-        let expected = if way == PacketWay::RawIp { 0 } else { COUNT * SIZE };
+        let expected = if way == PacketWay::RawHeader { 3 * COUNT * size } else { 0 };
         ensure!(arrived == expected, "the server got {arrived} bytes by {way:?}, not {expected}");
     }
     Ok(())
@@ -151,7 +164,8 @@ fn packet_socket(rung: Rung) -> Result<()> {
         let program = Program::new("frames")?;
         watch(rung, |view| {
             let way = PacketWay::PacketSocket;
-            let traffic = Traffic::Packets(Packets { from, to: server.address, way, count: COUNT, size: SIZE });
+            let to = vec![server.address];
+            let traffic = Traffic::Packets(Packets { from, to, way, count: COUNT, size: SIZE });
             let pid = Launch::inside(&network).run(&program, &traffic)?.pid;
             // What comes after it in the output says that it would have come.
             marker(&view, &network)?;

@@ -1,7 +1,7 @@
 //! UDP and ICMP: flows without a handshake.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     os::fd::AsRawFd as _,
     sync::Arc,
     time::Duration,
@@ -264,31 +264,47 @@ fn connects_again(rung: Rung) -> Result<()> {
     })
 }
 
-/// An echo has no ports; its payload is what follows the eight bytes of the ICMP header.
+/// One socket asks three, the flagged one in between. An echo has no ports; its payload is what follows the eight bytes of
+/// the ICMP header.
 fn echo(rung: Rung, address: &str, socket: EchoSocket) -> Result<()> {
     const REQUESTS: u16 = 5;
     const BYTES: u64 = 56;
     let network = Network::new()?;
-    let to: IpAddr = address.parse()?;
+    let flagged: IpAddr = address.parse()?;
+    let to = around(flagged);
     let program = Program::new("echo")?;
     watch(rung, |view| {
-        let traffic = Traffic::Echo { to, socket, requests: REQUESTS, send: BYTES };
+        let traffic = Traffic::Echo { to: to.to_vec(), socket, requests: REQUESTS, send: BYTES };
         let pid = Launch::inside(&network).run(&program, &traffic)?.pid;
-        let end = flow_end(&view, &program, SocketAddr::new(to, 0))?;
-        let check = |end: &Record| -> Result<()> {
-            let protocol = if to.is_ipv4() { "icmp" } else { "ipv6-icmp" };
-            ensure!(end.text("/network/transport") == Some(protocol), "not {protocol}");
-            ensure!(end.number("/process/pid") == Some(u64::from(pid)), "another process than {pid}");
-            ensure!(end.bytes().0 == Some(u64::from(REQUESTS) * BYTES), "other bytes out");
-            // A raw socket is handed a copy of the request too, because both ends are on this machine.
-            let copies = if socket == EchoSocket::Raw { 1..=2 } else { 1..=1 };
-            let bytes = end.bytes().1.context("no bytes in")?;
-            ensure!(copies.contains(&(bytes / (u64::from(REQUESTS) * BYTES))), "other bytes in");
-            Ok(())
-        };
-        check(&end).with_context(|| end.pretty())?;
+        for to in to {
+            let end = flow_end(&view, &program, SocketAddr::new(to, 0))?;
+            let check = |end: &Record| -> Result<()> {
+                let protocol = if to.is_ipv4() { "icmp" } else { "ipv6-icmp" };
+                ensure!(end.text("/network/transport") == Some(protocol), "not {protocol}");
+                ensure!(end.number("/process/pid") == Some(u64::from(pid)), "another process than {pid}");
+                ensure!(end.bytes().0 == Some(u64::from(REQUESTS) * BYTES), "other bytes out");
+                ensure!(end.text("/destination/nat/ip").is_none(), "a translation that nobody made");
+                // A raw socket is handed a copy of the request too, because both ends are on this machine.
+                let copies = if socket == EchoSocket::Raw { 1..=2 } else { 1..=1 };
+                let bytes = end.bytes().1.context("no bytes in")?;
+                ensure!(copies.contains(&(bytes / (u64::from(REQUESTS) * BYTES))), "other bytes in");
+                Ok(())
+            };
+            check(&end).with_context(|| end.pretty())?;
+        }
         let alert = view.one("an alert", |record| record.is_alert() && record.executable() == Some(program.name()))?;
         ensure!(alert.text("/egresswatch/level") == Some("sent"), "{}", alert.pretty());
+        ensure!(alert.text("/destination/ip") == Some(address), "another destination: {}", alert.pretty());
         Ok(())
     })
+}
+
+/// An address between two of the same family that are on no list.
+pub(crate) fn around(flagged: IpAddr) -> [IpAddr; 3] {
+    if flagged.is_ipv4() {
+        [Ipv4Addr::new(8, 8, 8, 8).into(), flagged, Ipv4Addr::new(9, 9, 9, 9).into()]
+    } else {
+        let quad9 = Ipv6Addr::new(0x2620, 0xfe, 0, 0, 0, 0, 0, 0xfe);
+        [Ipv6Addr::new(0x2001, 0x4860, 0x4860, 0, 0, 0, 0, 0x8888).into(), flagged, quad9.into()]
+    }
 }

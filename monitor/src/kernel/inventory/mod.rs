@@ -187,6 +187,7 @@ impl Taking<'_, '_> {
                 Opening::New { flagged } => {
                     self.outcome.connections += 1;
                     state.flow = key;
+                    state.is_asked = 1;
                     state.open_flows = 1;
                     state.has_flagged = u8::from(flagged);
                 }

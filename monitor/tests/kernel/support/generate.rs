@@ -77,8 +77,8 @@ pub(crate) enum Traffic {
     UdpFanOut { first: Ipv4Addr, count: u32, port: u16, send: u64, hold: bool },
     /// Set the default destination of a datagram socket and close it.
     UdpConnectOnly { to: SocketAddr },
-    /// Echo requests, each answered.
-    Echo { to: IpAddr, socket: EchoSocket, requests: u16, send: u64 },
+    /// Echo requests, each answered; one socket asks all in turn.
+    Echo { to: Vec<IpAddr>, socket: EchoSocket, requests: u16, send: u64 },
     /// One connection, on which the bytes are handed over in a way of their own.
     Stream(Stream),
     /// Datagrams on one socket, handed over in a way of their own.
@@ -260,7 +260,7 @@ fn make(traffic: &Traffic) -> Result<()> {
             wait()
         }
         Traffic::Quic { to, name } => super::quic::begin(*to, name),
-        Traffic::Echo { to, socket, requests, send } => echo(*to, *socket, *requests, *send),
+        Traffic::Echo { to, socket, requests, send } => echo(to, *socket, *requests, *send),
         Traffic::Stream(stream) => stream.make().and_then(|()| tell(&Facts::default())),
         Traffic::Datagrams(datagrams) => datagrams.make().and_then(|()| tell(&Facts::default())),
         Traffic::Packets(packets) => packets.make().and_then(|()| tell(&Facts::default())),
@@ -381,10 +381,12 @@ fn udp_socket(ipv4: bool) -> Result<UdpSocket> {
 }
 
 /// Echo requests (RFC 792, RFC 4443). The kernel fills in the checksum for ping sockets and for IPv6.
-fn echo(to: IpAddr, kind: EchoSocket, requests: u16, send: u64) -> Result<()> {
-    let (family, protocol, request, reply) = match to {
-        IpAddr::V4(_) => (AddressFamily::Inet, libc::IPPROTO_ICMP, 8_u8, 0_u8),
-        IpAddr::V6(_) => (AddressFamily::Inet6, libc::IPPROTO_ICMPV6, 128, 129),
+fn echo(to: &[IpAddr], kind: EchoSocket, requests: u16, send: u64) -> Result<()> {
+    let is_ipv4 = to.first().is_some_and(IpAddr::is_ipv4);
+    let (family, protocol, request, reply) = if is_ipv4 {
+        (AddressFamily::Inet, libc::IPPROTO_ICMP, 8_u8, 0_u8)
+    } else {
+        (AddressFamily::Inet6, libc::IPPROTO_ICMPV6, 128, 129)
     };
     let kind_number = match kind {
         EchoSocket::Raw => libc::SOCK_RAW,
@@ -396,13 +398,13 @@ fn echo(to: IpAddr, kind: EchoSocket, requests: u16, send: u64) -> Result<()> {
     // SAFETY: a fresh descriptor that nobody else owns.
     let socket = unsafe { OwnedFd::from_raw_fd(descriptor) };
     // A raw IPv4 socket gets the IP header too.
-    let reply_at = if kind == EchoSocket::Raw && to.is_ipv4() { 20 } else { 0 };
-    let address = SockaddrStorage::from(SocketAddr::new(to, 0));
-    for sequence in 1..=requests {
+    let reply_at = if kind == EchoSocket::Raw && is_ipv4 { 20 } else { 0 };
+    for (sequence, to) in (1..=requests).flat_map(|sequence| to.iter().map(move |to| (sequence, to))) {
+        let address = SockaddrStorage::from(SocketAddr::new(*to, 0));
         let mut message = vec![request, 0, 0, 0, 0x12, 0x34];
         message.extend(sequence.to_be_bytes());
         message.extend(payload(send));
-        if to.is_ipv4() {
+        if is_ipv4 {
             let checksum = internet_checksum(&message).to_be_bytes();
             message.splice(2..4, checksum);
         }

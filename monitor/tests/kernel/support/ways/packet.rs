@@ -20,9 +20,10 @@ use super::{family_of, payload, set_option, socket};
 #[expect(clippy::unsafe_derive_deserialize, reason = "no unsafe call depends on what the fields hold")]
 pub(crate) struct Packets {
     pub(crate) from: IpAddr,
-    /// The port matters to packets that look like UDP only.
-    pub(crate) to: SocketAddr,
+    /// One socket sends to all of them in turn. The port matters to packets with a header that has some.
+    pub(crate) to: Vec<SocketAddr>,
     pub(crate) way: PacketWay,
+    /// For each destination.
     pub(crate) count: u64,
     pub(crate) size: u64,
 }
@@ -33,6 +34,8 @@ pub(crate) struct Packets {
 pub(crate) enum PacketWay {
     /// A raw socket of a protocol for experiments.
     RawIp,
+    /// A raw socket of TCP: segments that are part of no connection, all with the same sequence number.
+    RawTcp,
     /// A raw socket that writes the IP header as well: a UDP datagram that no UDP socket sent.
     RawHeader,
     /// A packet socket, below IP: the same datagram.
@@ -50,31 +53,35 @@ const LOOPBACK: i32 = 1;
 impl Packets {
     pub(in super::super) fn make(&self) -> Result<()> {
         match self.way {
-            PacketWay::RawIp => self.raw(PROTOCOL_EXPERIMENT, &payload(self.size)),
-            PacketWay::RawHeader => self.raw(libc::IPPROTO_RAW, &self.datagram()),
-            PacketWay::PacketSocket => self.below_ip(),
+            PacketWay::RawIp => self.raw(PROTOCOL_EXPERIMENT, |_| payload(self.size)),
+            PacketWay::RawTcp => self.raw(libc::IPPROTO_TCP, |to| self.segment(to)),
+            PacketWay::RawHeader => self.raw(libc::IPPROTO_RAW, |to| self.datagram(to)),
+            PacketWay::PacketSocket => self.to.iter().try_for_each(|to| self.below_ip(*to)),
         }
     }
 
-    fn raw(&self, protocol: i32, bytes: &[u8]) -> Result<()> {
-        let socket = socket(family_of(&self.to), libc::SOCK_RAW, protocol)?;
-        if protocol == libc::IPPROTO_RAW && !self.to.is_ipv4() {
+    fn raw(&self, protocol: i32, bytes: impl Fn(SocketAddr) -> Vec<u8>) -> Result<()> {
+        let first = self.to.first().context("no destination")?;
+        let socket = socket(family_of(first), libc::SOCK_RAW, protocol)?;
+        if protocol == libc::IPPROTO_RAW && !first.is_ipv4() {
             set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_HDRINCL, 1)?;
         }
         // The other end is on this machine: without an address of its own the socket would get what it sends.
         bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(self.from, 0)))?;
-        let to = SockaddrStorage::from(SocketAddr::new(self.to.ip(), 0));
         for _ in 0..self.count {
-            let sent = sendto(socket.as_raw_fd(), bytes, &to, MsgFlags::empty()).context("cannot send raw")?;
-            ensure!(sent == bytes.len(), "only {sent} bytes were taken");
+            for to in &self.to {
+                let (bytes, to) = (bytes(*to), SockaddrStorage::from(SocketAddr::new(to.ip(), 0)));
+                let sent = sendto(socket.as_raw_fd(), &bytes, &to, MsgFlags::empty()).context("cannot send raw")?;
+                ensure!(sent == bytes.len(), "only {sent} bytes were taken");
+            }
         }
         Ok(())
     }
 
-    fn below_ip(&self) -> Result<()> {
-        let ethertype = if self.to.is_ipv4() { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 };
+    fn below_ip(&self, to: SocketAddr) -> Result<()> {
+        let ethertype = if to.is_ipv4() { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 };
         let socket = socket(libc::AF_PACKET, libc::SOCK_DGRAM, 0)?;
-        let bytes = self.datagram();
+        let bytes = self.datagram(to);
         // SAFETY: all zeros are a valid address.
         let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
         address.sll_family = libc::AF_PACKET as u16;
@@ -93,15 +100,25 @@ impl Packets {
         Ok(())
     }
 
+    /// A TCP segment (RFC 9293), whose checksum nobody looks at: it is for no connection.
+    fn segment(&self, to: SocketAddr) -> Vec<u8> {
+        let mut tcp = Vec::new();
+        tcp.extend(to.port().to_be_bytes());
+        tcp.extend(to.port().to_be_bytes());
+        tcp.extend([0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 0xff, 0xff, 0, 0, 0, 0]);
+        tcp.extend(payload(self.size));
+        tcp
+    }
+
     /// A whole UDP datagram with its IP header (RFC 791, RFC 8200, RFC 768).
-    fn datagram(&self) -> Vec<u8> {
+    fn datagram(&self, to: SocketAddr) -> Vec<u8> {
         let mut udp = Vec::new();
-        udp.extend(self.to.port().to_be_bytes());
-        udp.extend(self.to.port().to_be_bytes());
+        udp.extend(to.port().to_be_bytes());
+        udp.extend(to.port().to_be_bytes());
         udp.extend((8 + self.size as u16).to_be_bytes());
         udp.extend([0, 0]);
         udp.extend(payload(self.size));
-        match (self.from, self.to.ip()) {
+        match (self.from, to.ip()) {
             (IpAddr::V4(from), IpAddr::V4(to)) => ipv4(from, to, &udp),
             (IpAddr::V6(from), IpAddr::V6(to)) => ipv6(from, to, udp),
             // No such pair is asked for.
