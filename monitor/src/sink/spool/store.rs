@@ -169,9 +169,7 @@ impl StoreFile {
 
     fn open_once(&self) -> Result<Store, StoreError> {
         // Where panics unwind (in tests), one in the crate about a damaged file is such a file.
-        let opened = catch_unwind(AssertUnwindSafe(|| {
-            Database::builder().set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true).create(&self.path)
-        }));
+        let opened = catch_unwind(AssertUnwindSafe(|| builder().create(&self.path)));
         let database =
             opened.unwrap_or_else(|_| Err(StorageError::Corrupted("it cannot be read".to_owned()).into()))?;
         fs::set_permissions(&self.path, fs::Permissions::from_mode(0o600))?;
@@ -192,7 +190,19 @@ impl StoreFile {
     }
 }
 
+fn builder() -> redb::Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+    builder
+}
+
 impl Store {
+    /// The same on a disk that a test makes.
+    #[cfg(test)]
+    pub(super) fn on(disk: impl redb::StorageBackend) -> Result<Self, StoreError> {
+        Ok(Self { database: builder().create_with_backend(disk)? })
+    }
+
     /// Every queue that the database has, also of outputs that the configuration no longer names.
     pub(super) fn queues(&self) -> Result<Vec<(String, Totals)>, StoreError> {
         let transaction = self.database.begin_read()?;

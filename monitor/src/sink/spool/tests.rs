@@ -1,6 +1,8 @@
-//! The spool with receivers that fail, refuse and hang, a daemon that is killed, and disks that are full or damaged.
+//! The spool with receivers that fail, refuse and hang, a daemon that is killed, power that fails, and disks that are full or
+//! damaged.
 
 mod faults;
+mod power;
 mod rig;
 
 use std::{sync::atomic::Ordering, time::Duration};
