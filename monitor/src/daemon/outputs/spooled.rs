@@ -95,7 +95,7 @@ impl Spooled {
                 written_bytes: figures.delivered_bytes,
                 dropped_flows: 0,
                 errors: figures.failures + figures.asked_to_wait + figures.no_answers,
-                failing: figures.is_failing,
+                failing: figures.is_stuck(),
                 receiver: Some(running.receiver.clone()),
                 queue: Some(figures),
             }

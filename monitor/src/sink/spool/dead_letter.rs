@@ -9,16 +9,21 @@ use std::{
 
 use serde::Serialize;
 
-use crate::{alert::Timestamp, sink::delivery::Item};
+use crate::{
+    alert::{Timestamp, record::Dataset},
+    sink::delivery::Item,
+};
 
-/// Size from which on a dead-letter file is moved to `NAME.jsonl.1`, over the one before: each output keeps at most twice
-/// that and one batch.
+/// Size from which on a dead-letter file is moved to the same name with `.1`, over the one before: each output has two of
+/// them, and keeps of each at most twice that and one batch.
 pub const DEAD_LETTER_BYTES: u64 = 16 << 20;
 
-/// The dead-letter file of one output.
+/// The dead-letter files of one output: `NAME.jsonl` for alerts and what belongs to them, and `NAME.other.jsonl` for all else,
+/// so that nothing pushes alerts out.
 #[derive(Clone, Debug)]
 pub(super) struct DeadLetter {
-    path: PathBuf,
+    alerts: PathBuf,
+    others: PathBuf,
 }
 
 #[derive(Serialize)]
@@ -33,29 +38,47 @@ struct Line<'a> {
 
 impl DeadLetter {
     pub(super) fn new(directory: &Path, output: &str) -> Self {
-        Self { path: directory.join("dead-letter").join(format!("{output}.jsonl")) }
+        let directory = directory.join("dead-letter");
+        Self {
+            alerts: directory.join(format!("{output}.jsonl")),
+            others: directory.join(format!("{output}.other.jsonl")),
+        }
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    /// Where an item of this kind goes.
+    pub(super) fn path(&self, dataset: Dataset) -> &Path {
+        match dataset {
+            Dataset::Alert | Dataset::Executable => &self.alerts,
+            Dataset::Flow | Dataset::Loss | Dataset::Degradation | Dataset::Status => &self.others,
+        }
     }
 
     /// Appends what was refused, with the reasons, and waits until it is on the disk.
     pub(super) fn append(&self, refused: &[(Item, String)]) -> io::Result<()> {
-        let mut bytes = Vec::new();
-        for (item, reason) in refused {
-            let record = String::from_utf8_lossy(&item.bytes).into_owned();
-            serde_json::to_writer(&mut bytes, &Line { time: item.time, id: &item.id, reason, record })?;
-            bytes.push(b'\n');
+        for path in [&self.alerts, &self.others] {
+            append(path, refused.iter().filter(|(item, _)| self.path(item.dataset) == path))?;
         }
-        if let Some(directory) = self.path.parent() {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-        }
-        if fs::metadata(&self.path).is_ok_and(|metadata| metadata.len() >= DEAD_LETTER_BYTES) {
-            fs::rename(&self.path, self.path.with_extension("jsonl.1"))?;
-        }
-        let mut file = fs::File::options().append(true).create(true).mode(0o600).open(&self.path)?;
-        file.write_all(&bytes)?;
-        file.sync_data()
+        Ok(())
     }
+}
+
+fn append<'a>(path: &Path, refused: impl Iterator<Item = &'a (Item, String)>) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    for (item, reason) in refused {
+        let record = String::from_utf8_lossy(&item.bytes).into_owned();
+        serde_json::to_writer(&mut bytes, &Line { time: item.time, id: &item.id, reason, record })?;
+        bytes.push(b'\n');
+    }
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    if let Some(directory) = path.parent() {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    }
+    if fs::metadata(path).is_ok_and(|metadata| metadata.len() >= DEAD_LETTER_BYTES) {
+        fs::rename(path, path.with_extension("jsonl.1"))?;
+    }
+    let mut file = fs::File::options().append(true).create(true).mode(0o600).open(path)?;
+    file.write_all(&bytes)?;
+    file.sync_data()
 }

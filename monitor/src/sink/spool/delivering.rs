@@ -1,6 +1,7 @@
 //! The task that feeds one output's transport from its queue.
 
 use std::{
+    collections::BTreeMap,
     path::Path,
     sync::{
         Arc,
@@ -15,7 +16,10 @@ use tokio::{
 };
 
 use super::{Backoff, QueueCounters, SpoolSender, backoff::PAUSE_MAX, dead_letter::DeadLetter};
-use crate::sink::delivery::{AnyDelivery, Delivered, Failure, Item, Refused};
+use crate::{
+    alert::record::Dataset,
+    sink::delivery::{AnyDelivery, Delivered, Failure, Item, Refused},
+};
 
 /// A delivery that takes longer than its own deadline should have let it is given up after this time.
 const GUARD: Duration = Duration::from_mins(5);
@@ -61,6 +65,20 @@ impl Steering {
 
 /// The deadline has come.
 struct GivenUp;
+
+/// What the receiver refused of what it has dealt with, with its reasons, and what it took.
+fn split(items: &[Item], refused: Vec<Refused>) -> (Vec<(Item, String)>, Vec<&Item>) {
+    let mut reasons: BTreeMap<usize, String> =
+        refused.into_iter().map(|Refused { index, reason }| (index, reason)).collect();
+    let (mut kept_apart, mut taken) = (Vec::new(), Vec::new());
+    for (index, item) in items.iter().enumerate() {
+        match reasons.remove(&index) {
+            Some(reason) => kept_apart.push((item.clone(), reason)),
+            None => taken.push(item),
+        }
+    }
+    (kept_apart, taken)
+}
 
 impl Delivering {
     /// The task for `output`, and what steers it.
@@ -132,25 +150,28 @@ impl Delivering {
                 }
             };
             let confirmed_items = rest.get(..confirmed).unwrap_or(rest);
-            let refused = self.keep_refused(confirmed_items, refused).await;
+            let (refused, taken) = split(confirmed_items, refused);
+            let to_tell = self.keep_refused(refused).await;
             if let Some(last) = (done + confirmed).checked_sub(1).and_then(|last| numbers.get(last))
                 && confirmed > 0
             {
-                self.spool.confirm(&self.output, last + 1, refused);
-                let bytes = confirmed_items.iter().map(|item| item.bytes.len() as u64).sum();
-                self.counters.succeeded(confirmed as u64 - refused, bytes);
+                self.spool.confirm(&self.output, last + 1, to_tell);
+                if !taken.is_empty() {
+                    self.counters.succeeded(taken.into_iter());
+                }
             }
             done += confirmed;
             match failure {
-                None => self.recovered(),
+                None => self.answered(),
                 Some((failure, no_answer)) => self.failed(&failure, no_answer, confirmed > 0).await,
             }
         }
     }
 
-    fn recovered(&mut self) {
+    /// The receiver has dealt with a whole batch.
+    fn answered(&mut self) {
         self.failures = 0;
-        if self.counters.is_failing.swap(false, Ordering::Relaxed) {
+        if self.counters.is_failing.swap(false, Ordering::Relaxed) && !self.counters.is_refusing() {
             tracing::info!(output = self.output, "records are delivered again");
         }
     }
@@ -178,33 +199,27 @@ impl Delivering {
         self.counters.retries.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Writes what was refused to the dead-letter file and returns how many these are. What cannot be written there is
-    /// counted and told all the same.
-    async fn keep_refused(&mut self, confirmed: &[Item], refused: Vec<Refused>) -> u64 {
-        let refused: Vec<_> = refused
-            .into_iter()
-            .filter_map(|Refused { index, reason }| Some((confirmed.get(index)?.clone(), reason)))
-            .collect();
-        let count = refused.len() as u64;
-        if let Some((_, reason)) = refused.first() {
-            let dead_letter = self.dead_letter.clone();
-            let file = dead_letter.path().display().to_string();
-            tracing::warn!(
-                output = self.output,
-                records = count,
-                reason,
-                file,
-                "the receiver refuses records for good"
-            );
-            let kept = tokio::task::spawn_blocking(move || dead_letter.append(&refused)).await;
-            match kept {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::error!(output = self.output, %error, file, "refused records are not kept"),
-                Err(error) => tracing::error!(output = self.output, %error, "refused records are not kept"),
-            }
-            self.counters.refused_records.fetch_add(count, Ordering::Relaxed);
+    /// Writes what was refused to the dead-letter files, and returns of how many of these a loss record is to tell: of all but
+    /// loss records, or each would make the next. What cannot be written there is counted and told all the same.
+    async fn keep_refused(&mut self, refused: Vec<(Item, String)>) -> u64 {
+        let Some((first, reason)) = refused.first() else { return 0 };
+        let records = refused.len() as u64;
+        let to_tell = refused.iter().filter(|(item, _)| item.dataset != Dataset::Loss).count() as u64;
+        let dead_letter = self.dead_letter.clone();
+        let file = dead_letter.path(first.dataset).display().to_string();
+        self.counters.set_last_error(&format!("the receiver refuses records for good: {reason}"));
+        // Of a receiver that refuses everything, the counters tell from then on.
+        if !self.counters.is_refusing() {
+            tracing::warn!(output = self.output, records, reason, file, "the receiver refuses records for good");
         }
-        count
+        let kept = tokio::task::spawn_blocking(move || dead_letter.append(&refused)).await;
+        match kept {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(output = self.output, %error, file, "refused records are not kept"),
+            Err(error) => tracing::error!(output = self.output, %error, "refused records are not kept"),
+        }
+        self.counters.refused(records);
+        to_tell
     }
 }
 

@@ -12,7 +12,7 @@
 //! | the disk is full or fails | | told once; outputs without a backlog are fed from memory; tried again until it works |
 //! | the database is damaged | | put aside, told, and a new one begun |
 //! | a receiver fails | | tried again with growing random pauses, without end |
-//! | a receiver refuses a record for good | [`DEAD_LETTER_BYTES`] | dead-letter file, counted, told in a loss record |
+//! | a receiver refuses a record for good | [`DEAD_LETTER_BYTES`] | dead-letter file, counted, told in a loss record unless it is one |
 //! | an output is no longer configured | | its queue is kept and told of |
 //!
 //! Each queue is in order. A record can be delivered again after a crash, with the `event.id` that it had.
@@ -172,6 +172,7 @@ struct ReadRequest {
 struct Confirmation {
     output: String,
     below: u64,
+    /// Records among them that were refused, and of which a loss record is to tell.
     refused: u64,
 }
 
@@ -263,7 +264,7 @@ impl SpoolSender {
         items.await.unwrap_or_default()
     }
 
-    /// Removes what `output` has with numbers below `below`. Of these, `refused` were refused.
+    /// Removes what `output` has with numbers below `below`. A loss record is to tell that `refused` of these were refused.
     pub(crate) fn confirm(&self, output: &str, below: u64, refused: u64) {
         self.tell(|inbox| inbox.confirmations.push(Confirmation { output: output.to_owned(), below, refused }));
     }
@@ -277,6 +278,12 @@ impl SpoolSender {
     /// Says that no record comes any more: outputs end when they have delivered what there is.
     pub fn close(&self) {
         self.tell(|inbox| inbox.is_closed = true);
+    }
+
+    /// Flow records for which there was no room on their way to the disk.
+    #[must_use]
+    pub fn late_flows(&self) -> u64 {
+        self.0.late_flows.load(Ordering::Relaxed)
     }
 
     /// What the spool had to tell since the last call, for outputs that it does not feed.

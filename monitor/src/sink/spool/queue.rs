@@ -101,6 +101,9 @@ impl Queue {
 
     /// Takes note of a commit: everything up to now is on the disk.
     pub(super) fn committed(&mut self, outcome: &Outcome, with_inserts: bool) {
+        let has_removed = self.has_removals();
+        // What tells of losses finds room beyond the bound.
+        let had_inserts = with_inserts && self.inserts.iter().any(|insert| !insert.is_exempt);
         if with_inserts {
             self.inserts.clear();
             self.rooms.clear();
@@ -109,6 +112,9 @@ impl Queue {
         self.stored = outcome.totals;
         self.lose(LossReason::SpoolFull, outcome.dropped);
         self.settings.counters.dropped_records.fetch_add(outcome.dropped, Ordering::Relaxed);
+        if had_inserts || has_removed {
+            self.settings.counters.is_dropping.store(outcome.dropped > 0, Ordering::Relaxed);
+        }
         self.publish();
     }
 
@@ -130,6 +136,9 @@ impl Queue {
     }
 
     pub(super) fn lose(&mut self, reason: LossReason, count: u64) {
+        if reason == LossReason::Damaged {
+            self.settings.counters.damaged_records.fetch_add(count, Ordering::Relaxed);
+        }
         for losses in self.losses.iter_mut().filter(|losses| losses.reason == reason) {
             if losses.total == losses.told {
                 losses.complete_until = Instant::now();

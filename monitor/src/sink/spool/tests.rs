@@ -7,7 +7,7 @@ mod rig;
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use self::rig::{Answer, Rig, Script, TIGHT, ids, notice, run};
+use self::rig::{Answer, Rig, Script, TIGHT, alert, ids, losses_told, notice, run};
 use super::{Config, WhenFull};
 use crate::units::ByteSize;
 
@@ -49,16 +49,70 @@ fn what_is_refused_is_kept_apart_counted_and_told() {
         script.wait_for(3).await;
         assert_eq!(&ids(&script)[..2], [sent[0].clone(), sent[2].clone()]);
         assert_eq!(rig.figures("a").refused_records, 2);
-        let dead = std::fs::read_to_string(directory.path().join("dead-letter/a.jsonl")).expect("a dead-letter file");
-        let dead: Vec<serde_json::Value> =
-            dead.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect();
+        let dead = dead_letters(directory.path(), "a.other.jsonl");
         assert_eq!(dead.iter().map(|line| line["id"].clone()).collect::<Vec<_>>(), [sent[1].clone(), sent[3].clone()]);
         assert_eq!(dead[0]["reason"], "too odd");
         assert!(dead[0]["record"].as_str().is_some_and(|record| record.contains(&sent[1])), "{dead:?}");
         let told = script.records();
         let loss = &told.last().expect("a loss record")["egresswatch"]["loss"];
         assert_eq!((&loss["reason"], &loss["count"]), (&"Refused".into(), &2.into()));
+        let figures = rig.figures("a");
+        assert!(!figures.is_stuck() && figures.takes_records(), "{figures:?}");
         assert_eq!(rig.stop().await, 0);
+    });
+}
+
+fn dead_letters(directory: &std::path::Path, file: &str) -> Vec<serde_json::Value> {
+    let text = std::fs::read_to_string(directory.join("dead-letter").join(file)).expect("a dead-letter file");
+    text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+}
+
+/// What tells of a refusal is refused as well, and must not make the next loss.
+#[test]
+fn a_receiver_that_refuses_everything_makes_no_losses_of_losses() {
+    let directory = tempfile::tempdir().expect("a directory");
+    run(async {
+        let rig = Rig::start(directory.path(), &Config::default(), &["refusing", "other"]);
+        let (refusing, other) = (Script::default(), Script::default());
+        refusing.refuse_everything(true);
+        rig.deliver("refusing", &refusing);
+        rig.deliver("other", &other);
+        let mut sent = Vec::new();
+        for _ in 0..20 {
+            sent.push(rig.send(alert()).await);
+        }
+        // One loss record or more, each refused like the alerts that it tells of.
+        rig.wait_until(|| {
+            let figures = rig.figures("refusing");
+            let told = rig.notices().len() as u64;
+            rig.losses_told("refusing") == 20 && figures.refused_records == 20 + told && figures.depth_records == 0
+        })
+        .await;
+        let told = rig.notices().len();
+        let figures = rig.figures("refusing");
+        assert!(figures.is_stuck() && !figures.takes_records(), "{figures:?}");
+        assert_eq!((figures.delivered_records, figures.delivered_bytes, figures.last_success), (0, 0, None));
+        assert_eq!(figures.refused_in_a_row, 20 + told as u64);
+        assert_eq!(figures.last_error.as_deref(), Some("the receiver refuses records for good: wants none of it"));
+        let kept = |file| {
+            let lines = dead_letters(directory.path(), file);
+            lines.into_iter().map(|line| line["id"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(kept("refusing.jsonl"), sent, "nothing pushes alerts out of their file");
+        assert_eq!(kept("refusing.other.jsonl").len(), told);
+        other.wait_for(20 + told).await;
+
+        refusing.refuse_everything(false);
+        let last = rig.send(alert()).await;
+        rig.wait_until(|| rig.figures("refusing").delivered_records == 1).await;
+        assert_eq!(ids(&refusing), [last]);
+        let figures = rig.figures("refusing");
+        assert!(!figures.is_stuck() && figures.takes_records() && figures.last_success.is_some(), "{figures:?}");
+        let notices = std::sync::Arc::clone(&rig.told);
+        // At a stop everything is told that would be told a second later.
+        assert_eq!(rig.stop().await, 0);
+        assert_eq!(losses_told(&notices, "refusing"), 20, "{notices:?}");
+        assert_eq!(ids(&other).len(), 21 + told);
     });
 }
 
@@ -115,10 +169,14 @@ fn a_full_queue_drops_by_its_policy_and_tells() {
             }
             rig.wait_until(|| rig.figures("full").dropped_records > 0).await;
             assert_eq!(rig.figures("other").dropped_records, 0);
+            assert!(rig.figures("other").takes_records());
+            // Where the oldest are dropped there may be room for one.
+            assert!(when_full == WhenFull::DropOldest || !rig.figures("full").takes_records());
             assert!(rig.figures("full").depth_bytes <= (64 << 10) + 8_192, "{:?}", rig.figures("full"));
             let full = Script::default();
             rig.deliver("full", &full);
             rig.wait_until(|| rig.figures("full").depth_records == 0 && rig.losses_told("full") > 0).await;
+            assert!(rig.figures("full").takes_records(), "it has room again");
             let kept: Vec<_> = ids(&full).into_iter().filter(|id| sent.contains(id)).collect();
             let lost = rig.figures("full").dropped_records as usize;
             let missing = sent.len() - kept.len();

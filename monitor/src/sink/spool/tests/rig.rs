@@ -3,7 +3,10 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -11,9 +14,10 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     alert::{
-        Record, RecordBuilder, Timestamp,
+        Record, RecordBuilder, Timestamp, example,
         input::{self, FlowMoment, Host, Phase, Status},
     },
+    policy::{Cause, Level},
     sink::{
         Filter, RecordFormat, RecordKind,
         delivery::{BatchLimits, Delivered, Delivery, Failure, Item, Refused},
@@ -46,10 +50,17 @@ pub(super) fn notice() -> Record {
         .with(|builder| builder.status(Timestamp::from_unix_ns(1_700_000_000_000_000_000), Status::new(Phase::Running)))
 }
 
+/// A record of the kind that matters most.
+pub(super) fn alert() -> Record {
+    let scene = example::chromium();
+    let decision = example::decision(&scene, Cause::FirstContact, Level::Sent);
+    BUILDER.with(|builder| builder.alert(example::CLOCK, &scene.subject(), &decision))
+}
+
 /// A record that need not.
 pub(super) fn flow() -> Record {
-    let scene = crate::alert::example::chromium();
-    BUILDER.with(|builder| builder.flow(crate::alert::example::CLOCK, &scene.subject(), FlowMoment::Ended))
+    let scene = example::chromium();
+    BUILDER.with(|builder| builder.flow(example::CLOCK, &scene.subject(), FlowMoment::Ended))
 }
 
 /// What a receiver does with a batch.
@@ -69,12 +80,18 @@ pub(super) enum Answer {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Script {
     answers: Arc<Mutex<VecDeque<Answer>>>,
+    refuses: Arc<AtomicBool>,
     taken: Arc<Mutex<Vec<Item>>>,
 }
 
 impl Script {
     pub(super) fn new(answers: impl IntoIterator<Item = Answer>) -> Self {
-        Self { answers: Arc::new(Mutex::new(answers.into_iter().collect())), taken: Arc::default() }
+        Self { answers: Arc::new(Mutex::new(answers.into_iter().collect())), ..Self::default() }
+    }
+
+    /// Whether everything is refused from now on, once there are no answers left.
+    pub(super) fn refuse_everything(&self, refuses: bool) {
+        self.refuses.store(refuses, Ordering::Relaxed);
     }
 
     pub(super) fn taken(&self) -> Vec<Item> {
@@ -114,6 +131,10 @@ impl Delivery for Script {
     async fn deliver(&mut self, batch: &[Item]) -> Result<Delivered, Failure> {
         let answer = self.answers.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         match answer {
+            None if self.refuses.load(Ordering::Relaxed) => {
+                let refused = (0..batch.len()).map(|index| Refused { index, reason: "wants none of it".to_owned() });
+                Ok(Delivered { refused: refused.collect() })
+            }
             None => {
                 self.take(batch);
                 Ok(Delivered::default())
@@ -148,7 +169,7 @@ pub(super) struct Rig {
     pub(super) sender: SpoolSender,
     config: Config,
     counters: Mutex<BTreeMap<String, Arc<QueueCounters>>>,
-    notices: Arc<Mutex<Vec<Notice>>>,
+    pub(super) told: Arc<Mutex<Vec<Notice>>>,
     tasks: Mutex<Vec<(Steering, tokio::task::JoinHandle<()>)>>,
 }
 
@@ -167,18 +188,18 @@ impl Rig {
         let retry =
             Backoff::new(units::Duration::from_millis(1), units::Duration::from_millis(4)).expect("good pauses");
         let config = Config { directory: directory.to_owned(), retry, ..config.clone() };
-        let notices: Arc<Mutex<Vec<Notice>>> = Arc::default();
+        let told: Arc<Mutex<Vec<Notice>>> = Arc::default();
         let counters = Mutex::default();
-        let told = Arc::clone(&notices);
+        let notices = Arc::clone(&told);
         let builder = RecordBuilder::new("spool".to_owned(), Host::default());
         let describe = move |notice: Notice| {
-            told.lock().unwrap_or_else(PoisonError::into_inner).push(notice.clone());
+            notices.lock().unwrap_or_else(PoisonError::into_inner).push(notice.clone());
             describe(&builder, notice)
         };
         let queues = queues(&counters, &config, outputs);
         let spool = Spool::start(&config, alerts, flows, queues, Arc::new(describe)).expect("a spool");
         let sender = spool.sender();
-        Self { spool, sender, config, counters, notices, tasks: Mutex::default() }
+        Self { spool, sender, config, counters, told, tasks: Mutex::default() }
     }
 
     pub(super) fn set_outputs(&self, outputs: &[&str]) {
@@ -204,18 +225,11 @@ impl Rig {
     }
 
     pub(super) fn notices(&self) -> Vec<String> {
-        self.notices.lock().expect("no panic").iter().map(|notice| format!("{notice:?}")).collect()
+        self.told.lock().expect("no panic").iter().map(|notice| format!("{notice:?}")).collect()
     }
 
     pub(super) fn losses_told(&self, about: &str) -> u64 {
-        let notices = self.notices.lock().expect("no panic");
-        notices
-            .iter()
-            .filter_map(|notice| match notice {
-                Notice::Lost { output, count, .. } if output == about => Some(count),
-                _ => None,
-            })
-            .sum()
+        losses_told(&self.told, about)
     }
 
     pub(super) async fn wait_for_depth(&self, output: &str, records: u64) {
@@ -242,6 +256,18 @@ impl Rig {
         let spool = self.spool;
         tokio::task::spawn_blocking(move || spool.stop()).await.expect("no panic")
     }
+}
+
+/// What was told of the losses of one output.
+pub(super) fn losses_told(told: &Mutex<Vec<Notice>>, about: &str) -> u64 {
+    let notices = told.lock().expect("no panic");
+    notices
+        .iter()
+        .filter_map(|notice| match notice {
+            Notice::Lost { output, count, .. } if output == about => Some(count),
+            _ => None,
+        })
+        .sum()
 }
 
 /// Loss records as the daemon makes them, with the reason's name.
