@@ -76,6 +76,9 @@ pub struct Loss {
     pub output: Option<String>,
 }
 
+/// The stable token for flows that are not kept because of `limits.memory`.
+pub const LIVE_FLOWS_FULL: &str = "live_flows_full";
+
 /// The stable token for ordinary records dropped because an output could not keep up.
 pub const OUTPUT_QUEUE_FULL: &str = "output_queue_full";
 

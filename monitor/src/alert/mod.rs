@@ -9,6 +9,7 @@ pub mod cef;
 mod community;
 pub mod human;
 pub mod input;
+mod loss_reasons;
 pub mod ocsf;
 pub mod record;
 pub mod schema;

@@ -53,6 +53,12 @@ pub fn events_markdown() -> String {
         // Writing to a string cannot fail.
         let _ = writeln!(page, "| `{}` | {} | {} |", row.path, row.kind, row.meaning);
     }
+    let _ = write!(
+        page,
+        "\n## Losses\n\nValues of `egresswatch.loss.reason`, and of the label `reason` of the metric \
+         `egresswatch_losses_total`. What is made up for was only late.\n\n{}",
+        super::loss_reasons::markdown()
+    );
     page
 }
 

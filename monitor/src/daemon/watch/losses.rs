@@ -8,7 +8,7 @@ use super::Watch;
 use crate::{
     alert::{
         Record, Timestamp,
-        input::{Loss, LossStage},
+        input::{LIVE_FLOWS_FULL, Loss, LossStage},
     },
     daemon::start::Stages,
     event::BootTime,
@@ -16,9 +16,6 @@ use crate::{
     kernel::Losses,
     names::NameLosses,
 };
-
-/// Reason of the loss of flows that are not kept, because of `limits.memory`.
-const LIVE_FLOWS_FULL: &str = "live_flows_full";
 
 /// The losses that were told.
 pub(super) struct ToldLosses {
