@@ -288,6 +288,12 @@ impl Pipeline {
         self.alerts.take_fresh_contacts()
     }
 
+    /// The rules in force.
+    #[must_use]
+    pub const fn rules(&self) -> &Rules {
+        self.alerts.rules()
+    }
+
     /// What rules did not tell, since the start.
     #[must_use]
     pub const fn rule_stats(&self) -> EngineStats {

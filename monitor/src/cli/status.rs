@@ -80,7 +80,8 @@ pub(super) fn print(state: &Value, output: &mut Output<'_>) -> io::Result<()> {
         .iter()
         .filter_map(|loss| {
             let count = loss.get("count")?.as_u64().filter(|count| *count > 0)?;
-            Some(format!("{count} {}", printable(loss.get("reason")?.as_str()?)))
+            let of = loss.get("output").and_then(Value::as_str).map(|output| format!(" ({})", printable(output)));
+            Some(format!("{count} {}{}", printable(loss.get("reason")?.as_str()?), of.unwrap_or_default()))
         })
         .collect();
     let losses = if losses.is_empty() { output.good("none".to_owned()) } else { output.fair(losses.join(", ")) };
@@ -105,15 +106,27 @@ fn print_outputs(outputs: &[Value], output: &mut Output<'_>) -> io::Result<()> {
         let count = |key: &str| one.get(key).and_then(Value::as_u64).unwrap_or(0);
         let name = one.get("output").and_then(Value::as_str).map(printable).unwrap_or_default();
         let is_failing = one.get("failing").and_then(Value::as_bool).unwrap_or(false);
-        let state = if is_failing { output.bad("failing") } else { output.good("good") };
+        let refused_in_a_row = one.pointer("/queue/refused_in_a_row").and_then(Value::as_u64).unwrap_or(0);
+        let is_dropping = one.pointer("/queue/is_dropping").and_then(Value::as_bool).unwrap_or(false);
+        let state = match (refused_in_a_row, is_failing, is_dropping) {
+            (1.., ..) => output.bad(format!("refuses everything, {refused_in_a_row} records in a row")),
+            (0, _, true) => output.bad("its spool is full, records are dropped".to_owned()),
+            (0, true, false) => output.bad("failing".to_owned()),
+            (0, false, false) => output.good("good".to_owned()),
+        };
+        let dropped_alerts = match count("dropped_alerts") {
+            0 => String::new(),
+            dropped => format!(", {dropped} others dropped"),
+        };
         row(
             output,
             "output",
             format_args!(
-                "{name}: {state}, {} records ({}), {} flow records dropped, {} errors",
+                "{name}: {state}, {} records ({}), {} flow records dropped{}, {} errors",
                 count("written_records"),
                 humane_bytes(count("written_bytes")),
                 count("dropped_flows"),
+                dropped_alerts,
                 count("errors")
             ),
         )?;
@@ -150,6 +163,17 @@ fn print_policy(state: &Value, output: &mut Output<'_>) -> io::Result<()> {
             if list.get("as_of").is_some_and(Value::is_string) { part("as_of") } else { "an unknown date".into() };
         output.line(format_args!("    {:<24} as of {as_of}, {entities} entities", part("id")))?;
     }
+    let rules = state.get("rules").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    row(output, "rules", format_args!("{} in force", rules.len()))?;
+    for rule in rules {
+        let part = |key: &str| rule.get(key).and_then(Value::as_str).map(printable).unwrap_or_default();
+        if part("action") == "ignore" {
+            output.line(format_args!("    {:<24} says what to ignore", part("id")))?;
+            continue;
+        }
+        let alerts = rule.get("alerts").and_then(Value::as_u64).unwrap_or(0);
+        output.line(format_args!("    {:<24} {:<6} {alerts} alerts", part("id"), part("severity")))?;
+    }
     row(output, "ownership data", text("/ownership_date").unwrap_or_default())?;
     if let Some(at) = text("/reloads/last_at") {
         let trigger = text("/reloads/last_trigger").unwrap_or_default();
@@ -175,4 +199,49 @@ fn print_policy(state: &Value, output: &mut Output<'_>) -> io::Result<()> {
 fn row(output: &mut Output<'_>, label: &str, value: impl std::fmt::Display) -> io::Result<()> {
     let label = format!("{label}:");
     output.line(format_args!("  {label:<24} {value}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Output, print};
+    use crate::{
+        alert::input::LossStage,
+        metrics::{LossFigure, OutputState, Snapshot},
+        sink::spool::QueueFigures,
+    };
+
+    #[test]
+    fn the_status_for_people() {
+        let mut state = Snapshot::example();
+        let refused = QueueFigures {
+            refused_records: 47,
+            refused_in_a_row: 47,
+            last_error: Some("the receiver refuses records for good: 400 Bad Request".to_owned()),
+            ..QueueFigures::default()
+        };
+        let full = QueueFigures { dropped_records: 9, is_dropping: true, ..refused.clone() };
+        let spooled = state.outputs.last().expect("an output").clone();
+        let output = |name: &str, failing, queue| OutputState {
+            output: name.to_owned(),
+            failing,
+            queue: Some(queue),
+            written_records: 0,
+            written_bytes: 0,
+            ..spooled.clone()
+        };
+        state.outputs.push(output("hook", true, refused));
+        state.outputs.push(output("full", true, QueueFigures { refused_in_a_row: 0, ..full }));
+        let loss = LossFigure {
+            stage: LossStage::Output,
+            reason: "receiver_refused",
+            count: 47,
+            output: Some("hook".to_owned()),
+        };
+        state.losses.push(loss);
+        let mut bytes = Vec::new();
+        let state = serde_json::to_value(state).expect("JSON");
+        print(&state, &mut Output::new(&mut bytes, false)).expect("written");
+        let text = String::from_utf8(bytes).expect("text");
+        insta::assert_snapshot!(text.replace(env!("CARGO_PKG_VERSION"), "[version]"));
+    }
 }

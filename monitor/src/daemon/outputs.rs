@@ -22,9 +22,12 @@ pub(super) use self::spooled::NewOutputs;
 use self::spooled::Spooled;
 use super::{Error, RunOptions};
 use crate::{
-    alert::{Record, RecordBuilder},
+    alert::{
+        Record, RecordBuilder,
+        input::{self, LossStage},
+    },
     config::Config,
-    metrics::OutputState,
+    metrics::{LossFigure, OutputState},
     sink::{
         self, Encoding, Ending, OutputConfig, OutputError, OutputKind, OutputName, OutputSender, OutputsConfig,
         Settings, Stream, Transport,
@@ -106,13 +109,26 @@ impl Outputs {
                 written_records: count(&counters.written_records),
                 written_bytes: count(&counters.written_bytes),
                 dropped_flows: count(&counters.dropped_flows),
+                dropped_alerts: count(&counters.dropped_alerts),
                 errors: count(&counters.errors),
                 failing: counters.failing.load(Ordering::Relaxed),
                 receiver: None,
                 queue: None,
+                delivery_latency: None,
             }
         });
         direct.chain(self.spooled.states()).collect()
+    }
+
+    /// What each output has lost, by reason.
+    pub(super) fn losses(&self) -> impl Iterator<Item = LossFigure> {
+        let direct = self.direct.iter().map(|output| {
+            let counters = output.sender.counters();
+            let dropped = [&counters.dropped_flows, &counters.dropped_alerts];
+            let count = dropped.map(|counter| counter.load(Ordering::Relaxed)).iter().sum();
+            loss_figure(output.sender.name(), input::OUTPUT_QUEUE_FULL, count)
+        });
+        direct.chain(self.spooled.losses())
     }
 
     /// Hands a record to every output. Waits for a slow one without a spool: with a record that must arrive as long as it
@@ -258,6 +274,10 @@ impl Direct {
             notices::dropped_record(records, sink::Dropped { output, count, total, within: STUCK })
         })
     }
+}
+
+fn loss_figure(output: &str, reason: &'static str, count: u64) -> LossFigure {
+    LossFigure { stage: LossStage::Output, reason, count, output: Some(output.to_owned()) }
 }
 
 /// Whether standard output is that of an output with a spool.

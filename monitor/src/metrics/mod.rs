@@ -17,7 +17,7 @@ pub use render::{reference_markdown, text};
 pub use server::{Server, ServerError};
 pub use snapshot::{
     AlertCount, DegradationState, FlowFigures, ListState, LossFigure, OutputState, ProcessFigures, ReloadState,
-    RingState, Snapshot, TableState, UntoldCount,
+    RingState, RuleAlertCount, RuleState, Snapshot, TableState, UntoldCount,
 };
 
 /// Settings of the metrics endpoint: `[metrics]` in the configuration file.

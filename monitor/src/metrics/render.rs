@@ -2,11 +2,16 @@
 
 #![expect(clippy::cast_precision_loss, reason = "Prometheus has no other numbers, and 2^53 of anything is enough")]
 
-use std::{collections::BTreeSet, fmt::Write as _, sync::atomic::AtomicU64};
+use std::{
+    collections::BTreeSet,
+    fmt::{self, Write as _},
+    sync::atomic::AtomicU64,
+};
 
 use prometheus_client::{
-    encoding::text::encode,
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric as _, text::encode},
+    metrics::{MetricType, counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
 
@@ -54,9 +59,12 @@ fn registry(snapshot: &Snapshot, alert_latency: &Histogram, resident_bytes: Opti
             crate::alert::input::LossStage::Pipeline => "pipeline",
             crate::alert::input::LossStage::Output => "output",
         };
-        (vec![("stage", stage.to_owned()), ("reason", loss.reason.to_owned())], loss.count)
+        let mut labels = vec![("stage", stage.to_owned()), ("reason", loss.reason.to_owned())];
+        labels.extend(loss.output.iter().map(|output| ("output", output.clone())));
+        (labels, loss.count)
     });
-    metrics.counters("losses", "What was lost or late, by stage and reason; 0 is part of the answer", losses);
+    let help = "What was lost or late, by stage, reason and output; 0 is part of the answer; see events.md";
+    metrics.counters("losses", help, losses);
     metrics.counter("refused_kernel_records", "Kernel records that could not be understood", snapshot.refused_records);
     let rings = |value: fn(&snapshot::RingState) -> u64| {
         snapshot.rings.iter().map(move |ring| (vec![("ring", ring.ring.to_owned())], value(ring) as f64))
@@ -74,7 +82,28 @@ fn registry(snapshot: &Snapshot, alert_latency: &Histogram, resident_bytes: Opti
         "From the kernel's report of a flow to the alert in the hands of every output",
         alert_latency.clone(),
     );
+    let latencies = snapshot
+        .outputs
+        .iter()
+        .filter_map(|output| Some((vec![("output", output.output.clone())], output.delivery_latency.clone()?)));
+    metrics.0.register_collector(Box::new(DeliveryLatencies(latencies.collect())));
     metrics.0
+}
+
+/// How long records took until the receiver confirmed them. The histograms are the outputs' own.
+#[derive(Debug)]
+struct DeliveryLatencies(Vec<(Labels, Histogram)>);
+
+impl Collector for DeliveryLatencies {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "From what a record tells of to the receiver's confirmation, by output.";
+        let name = "delivery_latency_seconds";
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        for (labels, histogram) in &self.0 {
+            histogram.encode(metric.encode_family(labels)?)?;
+        }
+        Ok(())
+    }
 }
 
 /// A registry that takes figures.
@@ -163,6 +192,10 @@ impl Metrics {
             (vec![("list", alerts.list.clone()), ("severity", alerts.severity.to_owned())], alerts.count)
         });
         self.counters("list_alerts", "Alerts by list and severity; one on several lists counts for each", by_list);
+        let by_rule = snapshot.alerts_by_rule.iter().map(|alerts| {
+            (vec![("rule", alerts.rule.clone()), ("severity", alerts.severity.to_owned())], alerts.count)
+        });
+        self.counters("rule_alerts", "Alerts by rule and severity; those in force are there with 0", by_rule);
         let untold = snapshot.untold.iter().map(|one| (vec![("reason", one.reason.to_owned())], one.count));
         self.counters("untold_matches", "Matches of rules and lists that no alert told by itself, by reason", untold);
         let processes = &snapshot.processes;
@@ -220,9 +253,12 @@ impl Metrics {
         self.counters("output_records", "Records written, by output", all(|output| output.written_records));
         self.counters("output_bytes", "Bytes written, by output", all(|output| output.written_bytes));
         self.counters("output_dropped_flows", "Flow records dropped, by output", all(|output| output.dropped_flows));
-        self.counters("output_errors", "Failed writes, by output", all(|output| output.errors));
+        let dropped = all(|output| output.dropped_alerts);
+        self.counters("output_dropped_alerts", "Alerts and notices dropped by an output without a spool", dropped);
+        self.counters("output_errors", "Failed writes and deliveries, by output", all(|output| output.errors));
         let failing = snapshot.outputs.iter().map(|output| (label(output), f64::from(u8::from(output.failing))));
-        self.gauges("output_failing", "1 where nothing comes through now, by output", failing);
+        let help = "1 where nothing comes through now, or the receiver refuses everything, by output";
+        self.gauges("output_failing", help, failing);
         self.queues(snapshot);
     }
 }
@@ -277,7 +313,10 @@ pub fn reference_markdown() -> String {
     let mut markdown = String::from(
         "<!-- Made by `cargo xtask docs` from the code. -->\n\n# Metrics\n\n\
          Served over HTTP: `/metrics` for these; `/live` answers 200 while the loop runs, `/ready` once it watches and \
-         while every output takes records. No metric names a process, an address or a user.\n\n\
+         while every output takes records, and else 503 with the names of those that do not. An output without a spool takes \
+         records while they are written. One with a spool takes them as long as its queue has room, also while its receiver \
+         is down; it does not once the queue is full and records are dropped, and while the receiver refuses everything. No \
+         metric names a process, an address or a user.\n\n\
          They are on by default, at a Unix socket that root and root's group can use:\n\n\
          ```sh\nsudo curl --unix-socket /run/egresswatch/metrics.sock http://localhost/metrics\n```\n\n\
          Prometheus reads no Unix sockets. For it, write this into the configuration and start the monitor anew (under systemd \
@@ -302,7 +341,16 @@ pub fn reference_markdown() -> String {
 
 /// The names of a metric's labels, as they stand in `text`.
 fn labels_of(text: &str, name: &str) -> String {
-    let sample = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('{')?.split_once('}'));
-    let labels = sample.map_or("", |(labels, _)| labels).split(',').filter_map(|label| label.split_once('='));
-    labels.map(|(label, _)| format!("`{label}`")).collect::<Vec<_>>().join(", ")
+    let samples = text.lines().filter_map(|line| {
+        let rest = line.strip_prefix(name)?;
+        Some(rest.strip_prefix("_bucket").unwrap_or(rest).strip_prefix('{')?.split_once('}')?.0)
+    });
+    let mut labels: Vec<&str> = Vec::new();
+    for (label, _) in samples.flat_map(|labels| labels.split(',')).filter_map(|label| label.split_once('=')) {
+        // The bounds of a histogram's buckets are part of its form.
+        if label != "le" && !labels.contains(&label) {
+            labels.push(label);
+        }
+    }
+    labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ")
 }

@@ -157,16 +157,17 @@ impl Answers {
         let Some(snapshot) = self.snapshot().await else {
             return text(StatusCode::SERVICE_UNAVAILABLE, "the loop does not answer\n".to_owned());
         };
-        let failing: Vec<_> = snapshot
+        let not_ready: Vec<_> = snapshot
             .outputs
             .iter()
-            .filter(|output| output.failing && output.queue.is_none())
+            .filter(|output| !output.takes_records())
             .map(|output| output.output.as_str())
             .collect();
         match path {
             "/metrics" => text(StatusCode::OK, render::text(&snapshot, &self.alert_latency, memory::resident_bytes())),
-            "/ready" if !failing.is_empty() => {
-                text(StatusCode::SERVICE_UNAVAILABLE, format!("nothing comes through to {}\n", failing.join(", ")))
+            "/ready" if !not_ready.is_empty() => {
+                let body = format!("these outputs take no records: {}\n", not_ready.join(", "));
+                text(StatusCode::SERVICE_UNAVAILABLE, body)
             }
             _ => text(StatusCode::OK, "yes\n".to_owned()),
         }

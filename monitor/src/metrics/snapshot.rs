@@ -1,12 +1,13 @@
 //! What the loop knows of itself at one moment.
 
+use prometheus_client::metrics::histogram::Histogram;
 use serde::Serialize;
 
 use crate::{
     alert::{Timestamp, input::LossStage},
     containers,
     policy::feeds,
-    sink::spool::QueueFigures,
+    sink::spool::{QueueCounters, QueueFigures},
 };
 
 /// The state of a running monitor.
@@ -34,6 +35,8 @@ pub struct Snapshot {
     pub alerts: u64,
     /// The same by list and severity; an alert on several lists counts for each of them.
     pub alerts_by_list: Vec<AlertCount>,
+    /// The same by rule and severity: those in force, also where there were none, and those that have told something.
+    pub alerts_by_rule: Vec<RuleAlertCount>,
     /// What rules and lists matched so far and no alert told by itself.
     pub untold: Vec<UntoldCount>,
     /// Losses of each kind so far.
@@ -54,6 +57,8 @@ pub struct Snapshot {
     pub lists: Vec<ListState>,
     /// The lists of `[lists]`, also those that do not count.
     pub own_lists: Vec<feeds::State>,
+    /// Rules in force.
+    pub rules: Vec<RuleState>,
     /// Outputs.
     pub outputs: Vec<OutputState>,
 }
@@ -108,6 +113,34 @@ pub struct AlertCount {
     pub count: u64,
 }
 
+/// Alerts of one rule and severity.
+#[derive(Clone, Debug, Serialize)]
+pub struct RuleAlertCount {
+    /// Id of the rule.
+    pub rule: String,
+    /// Severity of the alert.
+    pub severity: &'static str,
+    /// How many.
+    pub count: u64,
+}
+
+/// A rule in force.
+#[derive(Clone, Debug, Serialize)]
+pub struct RuleState {
+    /// Its id.
+    pub id: String,
+    /// Its title.
+    pub title: String,
+    /// The file it came from.
+    pub file: String,
+    /// What is done about a match: `alert`, or `ignore`.
+    pub action: &'static str,
+    /// Severity of its alerts.
+    pub severity: &'static str,
+    /// Alerts that it has told.
+    pub alerts: u64,
+}
+
 /// Matches that no alert told by itself, for one reason.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct UntoldCount {
@@ -127,6 +160,9 @@ pub struct LossFigure {
     pub reason: &'static str,
     /// How many.
     pub count: u64,
+    /// The output concerned, for those of outputs; `spool` for what found no room on the way to all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<String>,
 }
 
 /// How full a ring between the kernel and the monitor is.
@@ -188,9 +224,11 @@ pub struct OutputState {
     pub written_bytes: u64,
     /// Flow records dropped because it could not keep up.
     pub dropped_flows: u64,
+    /// Alerts and notices dropped because it could not keep up while other outputs ran on.
+    pub dropped_alerts: u64,
     /// Writes that failed.
     pub errors: u64,
-    /// Nothing is coming through now.
+    /// Nothing is coming through now: writes or deliveries fail, or the receiver refuses all that it is sent.
     pub failing: bool,
     /// What its transport calls itself, for an output with a spool.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -198,6 +236,21 @@ pub struct OutputState {
     /// What waits on the disk, and how delivering went; absent for an output without a spool.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue: Option<QueueFigures>,
+    /// How long records took until the receiver confirmed them, for an output with a spool.
+    #[serde(skip)]
+    pub delivery_latency: Option<Histogram>,
+}
+
+impl OutputState {
+    /// Whether what it is handed is kept: by one without a spool while writes come through, by one with a spool also while
+    /// the receiver is down, until its queue is full; but not while the receiver refuses everything.
+    #[must_use]
+    pub const fn takes_records(&self) -> bool {
+        match &self.queue {
+            None => !self.failing,
+            Some(queue) => queue.takes_records(),
+        }
+    }
 }
 
 impl Snapshot {
@@ -226,8 +279,17 @@ impl Snapshot {
             flows: FlowFigures { seen: 20_481, ended: 20_400, open: 81, unattributed: 0 },
             alerts: 3,
             alerts_by_list: vec![AlertCount { list: "us-fcc-covered".to_owned(), severity: "high", count: 3 }],
+            alerts_by_rule: vec![RuleAlertCount { rule: "miner-port".to_owned(), severity: "medium", count: 13 }],
             untold: vec![UntoldCount { reason: "suppressed", count: 2 }],
-            losses: vec![LossFigure { stage: LossStage::Kernel, reason: "flow_ring_full", count: 0 }],
+            losses: vec![
+                LossFigure { stage: LossStage::Kernel, reason: "flow_ring_full", count: 0, output: None },
+                LossFigure {
+                    stage: LossStage::Output,
+                    reason: "spool_full",
+                    count: 0,
+                    output: Some("siem".to_owned()),
+                },
+            ],
             refused_records: 0,
             rings: vec![RingState { ring: "flow", unread_bytes: 12_288, size_bytes: 8 << 20 }],
             tables: vec![TableState { table: "flagged_ipv4_prefixes", entries: 12_345, capacity: 65_536 }],
@@ -251,41 +313,59 @@ impl Snapshot {
                 fetch_error: Some("https://lists.example.org/own.txt was not fetched: cannot connect".to_owned()),
                 ..feeds::State::default()
             }],
-            outputs: vec![
-                OutputState {
-                    output: "standard output".to_owned(),
-                    written_records: 20_490,
-                    written_bytes: 81_000_000,
-                    dropped_flows: 0,
-                    errors: 0,
-                    failing: false,
-                    receiver: None,
-                    queue: None,
-                },
-                OutputState {
-                    output: "siem".to_owned(),
-                    written_records: 12,
-                    written_bytes: 48_000,
-                    dropped_flows: 0,
-                    errors: 2,
-                    failing: true,
-                    receiver: Some("syslog 192.0.2.1:6514 over TLS".to_owned()),
-                    queue: Some(QueueFigures {
-                        delivered_records: 12,
-                        delivered_bytes: 48_000,
-                        retries: 1,
-                        failures: 2,
-                        last_success: Some(Timestamp::from_unix_ns(1_795_431_784_000_000_000)),
-                        is_failing: true,
-                        last_error: Some("connection refused".to_owned()),
-                        depth_records: 3,
-                        depth_bytes: 12_000,
-                        max_bytes: 256 << 20,
-                        oldest: Some(Timestamp::from_unix_ns(1_795_431_784_000_000_000)),
-                        ..QueueFigures::default()
-                    }),
-                },
-            ],
+            rules: vec![RuleState {
+                id: "miner-port".to_owned(),
+                title: "A program reached a port of mining pools".to_owned(),
+                file: "/etc/egresswatch/rules.d/own.toml".to_owned(),
+                action: "alert",
+                severity: "medium",
+                alerts: 13,
+            }],
+            outputs: example_outputs(),
         }
     }
+}
+
+fn example_outputs() -> Vec<OutputState> {
+    let delivery_latency = QueueCounters::default().delivery_latency();
+    delivery_latency.observe(0.7);
+    vec![
+        OutputState {
+            output: "standard output".to_owned(),
+            written_records: 20_490,
+            written_bytes: 81_000_000,
+            dropped_flows: 0,
+            dropped_alerts: 0,
+            errors: 0,
+            failing: false,
+            receiver: None,
+            queue: None,
+            delivery_latency: None,
+        },
+        OutputState {
+            output: "siem".to_owned(),
+            written_records: 12,
+            written_bytes: 48_000,
+            dropped_flows: 0,
+            dropped_alerts: 0,
+            errors: 2,
+            failing: true,
+            receiver: Some("syslog 192.0.2.1:6514 over TLS".to_owned()),
+            queue: Some(QueueFigures {
+                delivered_records: 12,
+                delivered_bytes: 48_000,
+                retries: 1,
+                failures: 2,
+                last_success: Some(Timestamp::from_unix_ns(1_795_431_784_000_000_000)),
+                is_failing: true,
+                last_error: Some("connection refused".to_owned()),
+                depth_records: 3,
+                depth_bytes: 12_000,
+                max_bytes: 256 << 20,
+                oldest: Some(Timestamp::from_unix_ns(1_795_431_784_000_000_000)),
+                ..QueueFigures::default()
+            }),
+            delivery_latency: Some(delivery_latency),
+        },
+    ]
 }

@@ -3,6 +3,10 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio::{
@@ -12,7 +16,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::control::Question;
+use crate::{control::Question, sink::spool::QueueFigures};
 
 fn example() -> String {
     let histogram = latency_histogram();
@@ -129,6 +133,21 @@ async fn get(path: &Path, what: &str) -> String {
     answer
 }
 
+/// A receiver that is down is what a spool is for; one that refuses, and a queue that drops, are not.
+#[test]
+fn an_output_is_ready_while_what_it_is_handed_is_kept() {
+    let [direct, spooled] = <[OutputState; 2]>::try_from(Snapshot::example().outputs).unwrap();
+    assert!(direct.takes_records());
+    assert!(!OutputState { failing: true, ..direct }.takes_records());
+    let queue = spooled.queue.clone().unwrap();
+    assert!(spooled.failing && queue.is_stuck() && spooled.takes_records());
+    for queue in
+        [QueueFigures { is_dropping: true, ..queue.clone() }, QueueFigures { refused_in_a_row: 1, ..queue.clone() }]
+    {
+        assert!(!OutputState { queue: Some(queue), ..spooled.clone() }.takes_records());
+    }
+}
+
 #[tokio::test]
 async fn the_endpoint_answers_from_the_loop() {
     let folder = tempfile::tempdir().unwrap();
@@ -137,10 +156,17 @@ async fn the_endpoint_answers_from_the_loop() {
     let server = Server::bind(&config, Path::new("/nowhere/control.sock")).await.unwrap().unwrap();
     let (sender, mut questions) = mpsc::channel(1);
     let serving = tokio::spawn(server.serve(sender, latency_histogram()));
+    let is_refusing = Arc::new(AtomicBool::new(false));
+    let is_refusing_there = Arc::clone(&is_refusing);
     let answering = tokio::spawn(async move {
         while let Some(question) = questions.recv().await {
             if let Question::Snapshot(answer) = question {
-                let _ = answer.send(Box::new(Snapshot::example()));
+                let mut snapshot = Snapshot::example();
+                if is_refusing_there.load(Ordering::Relaxed) {
+                    let queue = snapshot.outputs.last_mut().and_then(|output| output.queue.as_mut());
+                    queue.expect("an output with a spool").refused_in_a_row = 47;
+                }
+                let _ = answer.send(Box::new(snapshot));
             }
         }
     });
@@ -149,6 +175,13 @@ async fn the_endpoint_answers_from_the_loop() {
     assert!(metrics.contains("\negresswatch_alerts_total 3\n"), "{metrics}");
     assert!(get(&path, "/live").await.starts_with("HTTP/1.1 200"));
     assert!(get(&path, "/ready").await.starts_with("HTTP/1.1 200"));
+    is_refusing.store(true, Ordering::Relaxed);
+    let answer = get(&path, "/ready").await;
+    assert!(
+        answer.starts_with("HTTP/1.1 503") && answer.ends_with("these outputs take no records: siem\n"),
+        "{answer}"
+    );
+    assert!(get(&path, "/live").await.starts_with("HTTP/1.1 200"));
     assert!(get(&path, "/").await.starts_with("HTTP/1.1 404"));
     // A loop that has gone is neither live nor ready.
     answering.abort();

@@ -71,6 +71,11 @@ impl Alerts {
         self.rules.baseline_mut().take_fresh()
     }
 
+    /// The rules in force.
+    pub(super) const fn rules(&self) -> &Rules {
+        self.rules.rules()
+    }
+
     /// What rules did not tell.
     pub(super) const fn rule_stats(&self) -> EngineStats {
         self.rules.stats()

@@ -8,12 +8,15 @@ use std::{
 
 use tokio::{task::JoinHandle, time::Instant};
 
-use super::{Error, notices};
+use super::{Error, loss_figure, notices};
 use crate::{
-    alert::{Record, RecordBuilder, input::Host},
+    alert::{
+        Record, RecordBuilder,
+        input::{self, Host},
+    },
     config::Config,
     host,
-    metrics::OutputState,
+    metrics::{LossFigure, OutputState},
     sink::{
         OutputConfig, OutputName, OutputsConfig,
         delivery::AnyDelivery,
@@ -94,12 +97,32 @@ impl Spooled {
                 written_records: figures.delivered_records,
                 written_bytes: figures.delivered_bytes,
                 dropped_flows: 0,
+                dropped_alerts: 0,
                 errors: figures.failures + figures.asked_to_wait + figures.no_answers,
                 failing: figures.is_stuck(),
                 receiver: Some(running.receiver.clone()),
                 queue: Some(figures),
+                delivery_latency: Some(running.counters.delivery_latency()),
             }
         })
+    }
+
+    /// What each output has lost, by reason, and what found no room on the way to the disk.
+    pub(super) fn losses(&self) -> impl Iterator<Item = LossFigure> {
+        let late = self.spool.iter().map(|(_, sender)| {
+            let late_flows = sender.late_flows();
+            loss_figure("spool", input::OUTPUT_QUEUE_FULL, late_flows)
+        });
+        let by_output = self.running.iter().flat_map(|(name, running)| {
+            let figures = running.counters.figures();
+            [
+                (input::SPOOL_FULL, figures.dropped_records),
+                (input::RECEIVER_REFUSED, figures.refused_records),
+                (input::SPOOL_DAMAGED, figures.damaged_records),
+            ]
+            .map(|(reason, count)| loss_figure(name.as_str(), reason, count))
+        });
+        late.chain(by_output)
     }
 
     pub(super) fn steerings(&self) -> Steerings {

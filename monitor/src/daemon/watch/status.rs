@@ -16,7 +16,7 @@ impl Watch {
             uptime_ns: (phase != Phase::Started).then(|| host::boot_time().since_ns(self.started_at)),
             flows: Some(totals.flows),
             alerts: Some(totals.alerts),
-            losses: Some(self.losses.kernel().iter().map(|(_, count)| count).sum()),
+            losses: Some(self.loss_figures().iter().map(|loss| loss.count).sum()),
             degradations: self.degradation_tokens(),
             generation: Some(self.generation),
             needs_restart: self.needs_restart.clone(),
