@@ -112,8 +112,15 @@ fn each_form_gives_its_keys() {
         (
             "threatfox",
             "",
-            "# \"first_seen_utc\",\"ioc_id\",\"ioc_value\",\"ioc_type\",\"threat_type\",\"fk_malware\",\"malware_alias\",\"malware_printable\"\n\"2026-01-01\", \"1\", \"192.0.2.67:8080\", \"ip:port\", \"c2\", \"x\", \"None\", \"Quak\"\n\"2026-01-01\", \"2\", \"d41d8cd98f00b204e9800998ecf8427e\", \"md5_hash\", \"p\", \"x\", \"None\", \"Quak\"\n",
+            "# \"first_seen_utc\",\"ioc_id\",\"ioc_value\",\"ioc_type\",\"threat_type\",\"fk_malware\",\"malware_alias\",\"malware_printable\"\n\"2026-01-01\", \"1\", \"192.0.2.67:8080\", \"ip:port\", \"c2\", \"x\", \"None\", \"Quak\"\n\"2026-01-01\", \"2\", \"d41d8cd98f00b204e9800998ecf8427e\", \"md5_hash\", \"p\", \"x\", \"None\", \"Quak\"\n\"2026-01-01\", \"3\", \"c2.example\", \"domain\", \"c2\", \"x\", \"None\", \"Quak\"\n\"2026-01-01\", \"4\", \"http://bad.example/\", \"url\", \"c2\", \"x\", \"None\", \"Quak\"\n\"2026-01-01\", \"5\", \"198.51.100.4:443\", \"ip:port\", \"c2\", \"x\", \"None\", \"Quak\"\n",
         ),
+        (
+            "words in rows",
+            "",
+            "ip,kind,note\n192.0.2.1,ip,a\n192.0.2.2,domain,b\n192.0.2.3,url,network\n# cidr,kind,note\n192.0.2.64/26,ip,c\n",
+        ),
+        ("no header", "", "192.0.2.9,domain,x\n192.0.2.10\n"),
+        ("numbers", "", "300.1.1.1\n1.2.3\n7.example\n"),
         (
             "urlhaus",
             "",

@@ -44,7 +44,10 @@ pub(super) fn read(file: &str, mut source: impl BufRead, format: Format, into: &
             continue;
         };
         let line = line.trim_start_matches('\u{feff}').trim();
+        // Words such as `domain` stand in rows too: once there is a header, only a comment may be another.
+        let may_be_header = columns.is_none() || line.starts_with('#');
         if matches!(format, Format::Auto | Format::Csv)
+            && may_be_header
             && let Some(found) = Columns::of(line)
         {
             columns = Some(found);
@@ -150,8 +153,8 @@ impl Columns {
             return None;
         }
         let names = fields(line.trim_start_matches(['#', ' ']))?;
-        // Sentences in comments have commas too.
-        if names.iter().any(|name| name.contains(' ')) {
+        // Sentences in comments have commas too, and a table without a header has addresses in its first row.
+        if names.iter().any(|name| name.contains(' ') || name.parse::<IpAddr>().is_ok()) {
             return None;
         }
         let find = |wanted: &[&str]| wanted.iter().find_map(|wanted| names.iter().position(|name| name == wanted));
