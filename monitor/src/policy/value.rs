@@ -82,6 +82,10 @@ pub(super) fn domain(text: &str) -> Result<Domain, String> {
             "{text:?} is no domain name: write labels of at most 63 letters, digits and hyphens with dots between them"
         ));
     }
+    // No top-level domain is a number, so that a mistyped address is no name (RFC 3696, section 2).
+    if name.rsplit('.').next().is_some_and(|label| label.bytes().all(|byte| byte.is_ascii_digit())) {
+        return Err(format!("{text:?} is neither an address nor a domain name, whose last label is no number"));
+    }
     Ok(Domain(name.to_ascii_lowercase().into()))
 }
 

@@ -33,6 +33,10 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
+fn items<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+    value.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
 /// A line of Spamhaus DROP or ASN-DROP.
 fn drop_line(value: &Value, into: &mut Collected) -> Result<(), String> {
     if text(value, "type") == "metadata" {
@@ -52,33 +56,45 @@ fn drop_line(value: &Value, into: &mut Collected) -> Result<(), String> {
 }
 
 fn document(file: &str, value: &Value, into: &mut Collected) {
-    let items = |key: &str| value.get(key).and_then(Value::as_array).into_iter().flatten();
-    let refuse = |outcome: Result<(), String>, into: &mut Collected| {
-        if let Err(problem) = outcome {
-            into.refuse(file, 0, &problem);
-        }
-    };
     if text(value, "type") == "bundle" {
-        for object in items("objects") {
-            stix(object, &mut |outcome, into| refuse(outcome, into), into);
+        for (index, object) in items(value, "objects").iter().enumerate() {
+            let outcome = stix(object, into);
+            refuse(file, &placed("objects", index, text(object, "id")), outcome, into);
         }
     } else if let Some(event) = value.get("Event") {
         let label = text(event, "info");
         into.as_of = into.as_of.max(text(event, "date").parse().ok());
-        let direct = event.get("Attribute").and_then(Value::as_array).into_iter().flatten();
-        let objects = event.get("Object").and_then(Value::as_array).into_iter().flatten();
-        let nested = objects.flat_map(|object| object.get("Attribute").and_then(Value::as_array).into_iter().flatten());
-        for attribute in direct.chain(nested) {
-            refuse(misp(label, attribute, into), into);
+        let mut attributes = |list: &Value, before: &str| {
+            for (index, attribute) in items(list, "Attribute").iter().enumerate() {
+                let outcome = misp(label, attribute, into);
+                refuse(file, &placed(&format!("{before}Attribute"), index, text(attribute, "uuid")), outcome, into);
+            }
+        };
+        attributes(event, "");
+        for (index, object) in items(event, "Object").iter().enumerate() {
+            attributes(object, &format!("Object[{index}]."));
         }
     } else if value.get("list").is_some() {
-        warninglist(value, &mut |outcome, into| refuse(outcome, into), into);
+        warninglist(file, value, into);
     } else if value.get("cidr").is_some() || value.get("asn").is_some() {
-        refuse(drop_line(value, into), into);
+        if let Err(problem) = drop_line(value, into) {
+            into.refuse(file, 1, &problem);
+        }
     } else if is_manifest(value) {
         into.refuse(file, 1, "this is the manifest of a MISP feed: name a directory that holds it and its events, or an address that ends with /manifest.json");
     } else {
         into.refuse(file, 1, "this JSON is none of the forms that are read: Spamhaus DROP, STIX 2.1, MISP");
+    }
+}
+
+/// Where an entry stands: documents often are one line, so that a line would say nothing. `id` may be empty.
+fn placed(list: &str, index: usize, id: &str) -> String {
+    if id.is_empty() { format!("{list}[{index}]") } else { format!("{list}[{index}], {id:.60}") }
+}
+
+fn refuse(file: &str, place: &str, outcome: Result<(), String>, into: &mut Collected) {
+    if let Err(problem) = outcome {
+        into.refuse(file, 0, &format!("{place}: {problem}"));
     }
 }
 
@@ -108,13 +124,13 @@ fn misp(label: &str, attribute: &Value, into: &mut Collected) -> Result<(), Stri
     }
 }
 
-fn warninglist(value: &Value, refuse: &mut dyn FnMut(Result<(), String>, &mut Collected), into: &mut Collected) {
+fn warninglist(file: &str, value: &Value, into: &mut Collected) {
     let own = |key: &str| Some(text(value, key).to_owned()).filter(|text| !text.is_empty());
     (into.title, into.about) = (own("name"), own("description"));
     // Versions are dates such as 20260114.
     let version = value.get("version").and_then(Value::as_i64).map(|version| version.to_string());
     into.as_of = version.and_then(|version| jiff::civil::Date::strptime("%Y%m%d", version).ok());
-    for item in value.get("list").and_then(Value::as_array).into_iter().flatten() {
+    for (index, item) in items(value, "list").iter().enumerate() {
         let item = item.as_str().unwrap_or_default();
         let outcome = match text(value, "type") {
             "regex" | "substring" => {
@@ -122,62 +138,93 @@ fn warninglist(value: &Value, refuse: &mut dyn FnMut(Result<(), String>, &mut Co
             }
             _ => into.any("", item),
         };
-        refuse(outcome, into);
+        refuse(file, &placed("list", index, ""), outcome, into);
     }
 }
 
-fn stix(object: &Value, refuse: &mut dyn FnMut(Result<(), String>, &mut Collected), into: &mut Collected) {
+fn stix(object: &Value, into: &mut Collected) -> Result<(), String> {
     let value = text(object, "value");
     match text(object, "type") {
-        "ipv4-addr" | "ipv6-addr" => refuse(into.cidr("", value), into),
-        "domain-name" => refuse(into.domain("", value), into),
+        "ipv4-addr" | "ipv6-addr" => into.cidr("", value),
+        "domain-name" => into.domain("", value),
         "indicator" if object.get("revoked").and_then(Value::as_bool) != Some(true) => {
             let valid_until = text(object, "valid_until").parse::<Timestamp>();
             if valid_until.is_ok_and(|until| until <= into.now) {
-                return;
+                return Ok(());
             }
             let date = text(object, "modified").get(..10).and_then(|date| date.parse().ok());
             into.as_of = into.as_of.max(date);
-            let outcome = match text(object, "pattern_type") {
+            match text(object, "pattern_type") {
                 "stix" | "" => pattern(text(object, "name"), text(object, "pattern"), into),
                 other => Err(format!("patterns of type {other:?} are not read: only those of STIX are")),
-            };
-            refuse(outcome, into);
+            }
         }
-        _ => {}
+        _ => Ok(()),
     }
 }
 
 /// Comparisons of one address, prefix or name, alone or joined by OR: `[ipv4-addr:value = '192.0.2.1']`,
 /// `[ipv4-addr:value ISSUBSET '192.0.2.0/24']` (STIX 2.1, section 9). AND and NOT narrow what a single key would not.
 fn pattern(label: &str, pattern: &str, into: &mut Collected) -> Result<(), String> {
-    let mut outside = String::new();
-    let mut literals = Vec::new();
-    for (index, part) in pattern.split('\'').enumerate() {
-        if index % 2 == 0 {
-            outside.push_str(part);
-        } else {
-            literals.push(part);
-        }
-        outside.push(' ');
-    }
-    let words: Vec<&str> = outside.split([' ', '[', ']', '(', ')', '=']).filter(|word| !word.is_empty()).collect();
-    let known = ["ipv4-addr:value", "ipv6-addr:value", "domain-name:value", "ISSUBSET", "OR"];
     let unreadable = || {
-        Err(format!(
-            "the pattern {} is not read: only =, ISSUBSET and OR on addresses and domain names are",
-            shown(pattern)
-        ))
+        format!("the pattern {} is not read: only =, ISSUBSET and OR on addresses and domain names are", shown(pattern))
     };
-    if literals.is_empty() || words.iter().any(|word| !known.contains(word)) {
-        return unreadable();
+    let words = words(pattern).ok_or_else(unreadable)?;
+    let mut keys = Vec::new();
+    for comparison in words.split(|word| *word == Word::Plain("OR")) {
+        match comparison {
+            [
+                Word::Plain(field @ ("ipv4-addr:value" | "ipv6-addr:value" | "domain-name:value")),
+                Word::Plain("=" | "ISSUBSET"),
+                Word::Literal(literal),
+            ] => keys.push((*field, *literal)),
+            _ => return Err(unreadable()),
+        }
     }
-    let fields: Vec<&str> = words.into_iter().filter(|word| word.contains(':')).collect();
-    if fields.len() != literals.len() {
-        return unreadable();
-    }
-    fields.into_iter().zip(literals).try_for_each(|(field, literal)| match field {
+    keys.into_iter().try_for_each(|(field, literal)| match field {
         "domain-name:value" => into.domain(label, literal),
         _ => into.cidr(label, literal),
     })
+}
+
+/// A word of a pattern; brackets are none.
+#[derive(Debug, PartialEq, Eq)]
+enum Word<'p> {
+    Plain(&'p str),
+    Literal(&'p str),
+}
+
+/// The words of a pattern; `None` if a quote or a bracket is not closed.
+fn words(pattern: &str) -> Option<Vec<Word<'_>>> {
+    let (mut words, mut open) = (Vec::new(), Vec::new());
+    let mut rest = pattern.trim_start();
+    while let Some(first) = rest.chars().next() {
+        let length = match first {
+            '\'' => {
+                let literal = rest.strip_prefix('\'')?.split_once('\'')?.0;
+                words.push(Word::Literal(literal));
+                literal.len() + 2
+            }
+            '[' | '(' => {
+                open.push(if first == '[' { ']' } else { ')' });
+                1
+            }
+            ']' | ')' => {
+                open.pop().filter(|wanted| *wanted == first)?;
+                1
+            }
+            '=' => {
+                words.push(Word::Plain("="));
+                1
+            }
+            _ => {
+                let length = rest.find(|letter: char| letter.is_whitespace() || "'[]()=".contains(letter));
+                let length = length.unwrap_or(rest.len());
+                words.push(Word::Plain(rest.get(..length)?));
+                length
+            }
+        };
+        rest = rest.get(length..)?.trim_start();
+    }
+    open.is_empty().then_some(words)
 }
