@@ -129,7 +129,7 @@ async fn a_body_that_is_no_whole_list_is_not_taken() {
     let bodies = [
         (whole.clone(), None),
         ("<html><body>Log in first</body></html>\n".to_owned(), Some("is a page or XML and no list")),
-        ("192.0.2.1\n".to_owned(), Some("holds 1 entries where it held 40")),
+        ("192.0.2.1\n".to_owned(), Some("holds 1 entry where it held 40")),
         ("not found\nnot here\n".to_owned(), Some("none of the 2 lines")),
         (whole, None),
     ];

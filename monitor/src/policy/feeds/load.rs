@@ -22,7 +22,7 @@ use crate::ownership::CountryCode;
 
 /// Files of a directory that are read.
 const FILES_MAX: usize = 10_000;
-/// Lists below this size may shrink as they like: half of three is noise.
+/// Lists below this size may shrink as they like, but for the last entry: half of three is noise.
 const SHRINK_FROM: usize = 10;
 
 /// A list with its state.
@@ -83,7 +83,9 @@ impl State {
                 if self.bad_lines == 1 { "1 line is".to_owned() } else { format!("{} lines are", self.bad_lines) };
             format!("list {}: {count} left out, the first: {}", self.name, first.unwrap_or_default())
         });
-        self.troubles().chain([awaited, bad].into_iter().flatten().filter(|_| self.enabled))
+        let is_empty = self.entries == 0 && !self.is_awaited && self.kept.is_none() && self.failed.is_none();
+        let empty = is_empty.then(|| format!("list {}: {} holds no entry", self.name, self.source));
+        self.troubles().chain([awaited, empty, bad].into_iter().flatten().filter(|_| self.enabled))
     }
 
     /// What is wrong with the list as a whole, in sentences.
@@ -111,11 +113,17 @@ fn one(name: &str, config: &ListConfig, directory: &Path, now: Timestamp, bad_li
     let (mut list, good_at) = match read(name, config, directory, now, bad_lines, &mut state) {
         Ok((list, good_at)) => {
             let (found, before) = (state.entries, last_good.as_ref().map_or(0, |kept| kept.entries));
-            let has_shrunk = before >= SHRINK_FROM && found * 2 <= before && !config.accept_shrunk;
-            match last_good.filter(|_| has_shrunk) {
+            let has_shrunk = before >= SHRINK_FROM && found * 2 <= before;
+            let is_gone = before > 0 && found == 0;
+            match last_good.filter(|_| (has_shrunk || is_gone) && !config.accept_shrunk) {
                 Some(kept) => {
+                    let found = match found {
+                        0 => "no entry".to_owned(),
+                        1 => "1 entry".to_owned(),
+                        found => format!("{found} entries"),
+                    };
                     state.kept = Some(format!(
-                        "{} holds {found} entries where it held {before}: see whether it is whole, and set \
+                        "{} holds {found} where it held {before}: see whether it is whole, and set \
                          accept_shrunk = true if it is",
                         state.source
                     ));

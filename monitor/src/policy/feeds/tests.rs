@@ -161,7 +161,7 @@ fn shrinking_is_told_and_can_be_accepted() {
     let shrunk = feed(folder.path(), "192.0.2.1\n", "");
     assert_eq!(shrunk.state.keys, 20);
     assert!(
-        shrunk.state.kept.as_ref().is_some_and(|why| why.contains("holds 1 entries where it held 20")),
+        shrunk.state.kept.as_ref().is_some_and(|why| why.contains("holds 1 entry where it held 20")),
         "{shrunk:?}"
     );
     // What is in force by the last good one is not kept as a new good one.
@@ -173,6 +173,32 @@ fn shrinking_is_told_and_can_be_accepted() {
     assert!(gone.state.keys == 20 && gone.state.kept.is_some_and(|why| why.contains("cannot be read")));
     assert_eq!(feed(folder.path(), &addresses(10), "").state.keys, 20);
     assert_eq!(feed(folder.path(), &addresses(11), "").state.keys, 11);
+}
+
+#[test]
+fn a_list_that_became_empty_leaves_the_last_good_one_and_an_empty_one_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let notices = |feed: &Feed| feed.state.notices().collect::<Vec<_>>().join("; ");
+    // Nothing before: there is nothing to fall back on, and it is said.
+    let first = feed(folder.path(), "# nothing yet\n", "");
+    assert!(first.state.kept.is_none() && first.state.failed.is_none());
+    assert!(notices(&first).contains("holds no entry"), "{}", notices(&first));
+    assert!(feed(folder.path(), "", "enabled = false").state.notices().next().is_none());
+    keep(&[first], &state).unwrap();
+    keep(&[feed(folder.path(), &addresses(3), "")], &state).unwrap();
+    for empty in ["", "\n# gone\n", "{\"type\":\"bundle\",\"objects\":[]}"] {
+        let feed = feed(folder.path(), empty, "");
+        assert_eq!(feed.state.keys, 3, "{empty:?}");
+        let told = notices(&feed);
+        assert!(told.contains("the last good one is in force") && told.contains("no entry where it held 3"), "{told}");
+        keep(&[feed], &state).unwrap();
+    }
+    // Fewer than ten may shrink as they like, and an empty one can be what is meant.
+    assert_eq!(feed(folder.path(), "192.0.2.1\n", "").state.keys, 1);
+    let meant = feed(folder.path(), "", "accept_shrunk = true");
+    assert!(meant.state.keys == 0 && meant.state.kept.is_none());
+    assert!(notices(&meant).contains("holds no entry"), "{}", notices(&meant));
 }
 
 #[test]
