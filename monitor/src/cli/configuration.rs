@@ -26,10 +26,14 @@ pub(super) fn check(arguments: &CheckArguments, output: &mut Output<'_>) -> Resu
         let (notes, mistakes): (Vec<_>, Vec<_>) =
             config.output_findings().into_iter().partition(|finding| finding.is_unsure);
         let outputs = (!mistakes.is_empty()).then_some(config::Error::Outputs(mistakes));
-        let others = config.rules().err().into_iter().chain(config.ownership().err()).chain(outputs);
+        let (rules, of_rules) = match config.rules() {
+            Ok(rules) => (rules.notices(jiff::Timestamp::now()).collect(), None),
+            Err(error) => (Vec::new(), Some(error)),
+        };
+        let others = of_rules.into_iter().chain(config.ownership().err()).chain(outputs);
         let mut errors: Vec<_> = error.into_iter().chain(others).collect();
         match (states, errors.len()) {
-            (Some(states), 0) => Ok((Notes { states, outputs: notes, config }, file)),
+            (Some(states), 0) => Ok((Notes { states, rules, outputs: notes, config }, file)),
             (_, 1) => Err(errors.remove(0)),
             _ => Err(config::Error::Several(errors)),
         }
@@ -41,7 +45,7 @@ pub(super) fn check(arguments: &CheckArguments, output: &mut Output<'_>) -> Resu
         return tell(notes, Some(&contacts), file.as_deref(), arguments.json, output);
     }
     if let Ok((notes, file)) = &loaded
-        && (!notes.outputs.is_empty() || notes.states.iter().any(|state| state.notices().next().is_some()))
+        && notes.are_there()
     {
         return tell(notes, None, file.as_deref(), arguments.json, output);
     }
@@ -76,9 +80,18 @@ fn problems(error: &config::Error) -> Vec<serde_json::Value> {
 struct Notes {
     /// Of the lists of `[lists]`.
     states: Vec<State>,
+    /// Of rules.
+    rules: Vec<String>,
     /// Of outputs, what cannot be told from here.
     outputs: Vec<Finding>,
     config: Config,
+}
+
+impl Notes {
+    fn are_there(&self) -> bool {
+        let of_lists = self.states.iter().any(|state| state.notices().next().is_some());
+        of_lists || !self.rules.is_empty() || !self.outputs.is_empty()
+    }
 }
 
 /// Tells what is to be known. A list that gives nothing at all is a mistake; bad lines are not.
@@ -89,12 +102,12 @@ fn tell(
     json: bool,
     output: &mut Output<'_>,
 ) -> Result<Status, Error> {
-    let Notes { states, outputs, .. } = notes;
+    let Notes { states, rules, outputs, .. } = notes;
     let is_valid = states.iter().all(|state| state.failed.is_none() || !state.enabled);
     let is_reached = contacts.unwrap_or_default().iter().all(|contact| contact.reached);
     if json {
         let mut answer = json!({
-            "valid": is_valid, "file": file, "problems": [], "lists": states, "outputs": outputs
+            "valid": is_valid, "file": file, "problems": [], "lists": states, "rules": rules, "outputs": outputs
         });
         if let (Some(contacts), Some(answer)) = (contacts, answer.as_object_mut()) {
             answer.insert("contacts".to_owned(), json!(contacts));
@@ -109,6 +122,9 @@ fn tell(
         for finding in outputs {
             output.line(format_args!("{} {}", output.fair("note:"), printable(&finding.to_string())))?;
         }
+        for notice in rules {
+            output.line(format_args!("{} {}", output.fair("note:"), printable(notice)))?;
+        }
         for state in states {
             for notice in state.notices() {
                 output.line(format_args!("{} {}", output.fair("note:"), printable(&notice)))?;
@@ -122,11 +138,10 @@ fn tell(
             }
         }
         let name = file.map_or("defaults".to_owned(), |file| file.display().to_string());
-        let has_notes = !outputs.is_empty() || states.iter().any(|state| state.notices().next().is_some());
         let verdict = match (is_valid, is_reached) {
             (false, _) => output.bad("a list gives nothing"),
             (true, false) => output.bad("good, but not everything answered"),
-            (true, true) if has_notes => output.good("good, with notes"),
+            (true, true) if notes.are_there() => output.good("good, with notes"),
             (true, true) => output.good("good"),
         };
         output.line(format_args!("{name}: {verdict}"))?;

@@ -24,7 +24,8 @@ pub(super) fn test(arguments: &TestRulesArguments, output: &mut Output<'_>) -> R
         config.rules()?
     } else {
         let files = config::rule_files(&arguments.rules)?;
-        Rules::compile(files.iter().map(|(file, text)| (&**file, &**text)), &arguments.enable, &[])
+        let files = files.iter().map(|(file, text)| (&**file, &**text));
+        Rules::compile(files, &arguments.enable, &[], config.list_ids().as_deref())
             .map_err(config::Error::from)?
     };
     let unreadable = |source| Error::Replay { path: arguments.replay.clone(), source };

@@ -304,6 +304,13 @@ fn check_tells_people_and_machines() {
     let (_, said) = check(&text, true);
     let answer: serde_json::Value = serde_json::from_str(&said).expect("JSON");
     assert_eq!(answer["outputs"][0]["key"], "outputs.x.token");
+    // So are rules that ran out while they were deployed.
+    let rules = folder.path().join("rules.toml");
+    std::fs::write(&rules, "[[suppress]]\nasn = 64500\nexpires = 2020-01-01\n").expect("a file");
+    let (result, said) = check(&format!("[policy]\nrules = [{rules:?}]\n"), false);
+    assert_eq!(result.expect("good"), Status::Success, "{said}");
+    assert!(said.starts_with("note: ") && said.contains("rules.toml:1: this suppression ended with 2020-01-01"), "{said}");
+    assert!(said.ends_with("config.toml: good, with notes\n"), "{said}");
 }
 
 #[test]

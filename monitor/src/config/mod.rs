@@ -8,7 +8,10 @@ mod invalid;
 mod reference;
 mod source;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -209,7 +212,16 @@ impl Config {
     /// # Errors
     /// A file that cannot be read, or everything that is wrong with all of them.
     pub fn rules(&self) -> Result<Rules, Error> {
-        Ok(Rules::new(&rule_files(&self.policy.rules)?, &self.policy.enable_rules, &self.policy.disable_rules)?)
+        let policy::Config { rules, enable_rules, disable_rules, .. } = &self.policy;
+        Ok(Rules::new(&rule_files(rules)?, enable_rules, disable_rules, self.list_ids().as_deref())?)
+    }
+
+    /// The ids of all lists, also of those that are switched off; `None` if some file of lists cannot be read, of which
+    /// [`Self::lists`] tells.
+    #[must_use]
+    pub fn list_ids(&self) -> Option<Vec<Arc<str>>> {
+        let own_format = self.own_format().ok()?.into_iter().map(|list| list.header.id);
+        Some(own_format.chain(self.lists.0.keys().map(|id| id.as_str().into())).collect())
     }
 
     /// The embedded lists and those of the user, with all their entries.

@@ -80,3 +80,43 @@ fn only_the_default_file_may_be_missing() {
     let (config, file) = Config::load_or_default(Some(&present), &missing).expect("a good file");
     assert_eq!((config.kernel.rung, file), (crate::kernel::RungChoice::Base, Some(present)));
 }
+
+/// `egresswatch check`, the start and a reload read rules by the same function.
+#[test]
+fn rules_name_lists_that_are_there_switched_off_or_not() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| {
+        let file = folder.path().join(name);
+        std::fs::write(&file, text).expect("a file");
+        file
+    };
+    let own = write(
+        "own.toml",
+        "id = \"of-a-file\"\ntitle = \"T\"\nabout = \"A\"\nsource = \"S\"\nas_of = 2026-06-08\nseverity = \"low\"\n\
+         [[entity]]\nname = \"E\"\nrelation = \"topical\"\nasns = [64500]\n",
+    );
+    let rules = |ids: &[&str]| {
+        let lists = ids.iter().map(|id| format!("'{id}' in lists")).collect::<Vec<_>>().join(" || ");
+        let text = format!(
+            "[[rule]]\nid = \"r\"\ntitle = \"R\"\ncondition = \"{lists}\"\n[[suppress]]\nlist = {:?}\nexpires = 2020-01-01\n",
+            ids[0]
+        );
+        let rules = write("rules.toml", &text);
+        let text = format!(
+            "[policy]\nfiles = [{own:?}]\nrules = [{rules:?}]\ndisable = [\"us-doj-dsp\"]\n\
+             [lists.fetched]\nsource = \"https://lists.example.org/x\"\nenabled = false\n"
+        );
+        Config::parse(&text, "config.toml").expect("good").rules()
+    };
+    let good = rules(&["us-doj-dsp", "fetched", "of-a-file"]).unwrap_or_else(|error| panic!("{error}"));
+    let notices: Vec<_> = good.notices(jiff::Timestamp::now()).collect();
+    assert!(notices.len() == 1 && notices[0].contains("rules.toml:5: this suppression ended with 2020-01-01"), "{notices:?}");
+    let error = rules(&["of-a-fil", "fetchd"]).err().map(|error| error.to_string()).unwrap_or_default();
+    for expected in [
+        "rules.toml:4:14: lists is never \"of-a-fil\"\n  help: did you mean \"of-a-file\"?",
+        "lists is never \"fetchd\"\n  help: did you mean \"fetched\"?",
+        "rules.toml:6:8: there is no list \"of-a-fil\"\n  help: did you mean \"of-a-file\"?",
+    ] {
+        assert!(error.contains(expected), "{error}");
+    }
+}

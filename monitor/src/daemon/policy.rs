@@ -48,6 +48,9 @@ impl Policy {
         keep(&feeds, config);
         let (lists, feeds) = config.lists_with(feeds)?;
         let rules = config.rules()?;
+        for notice in rules.notices(jiff::Timestamp::now()) {
+            tracing::warn!("{notice}");
+        }
         let enabled_lists = lists.headers().iter().filter(|summary| summary.header.enabled).count() as u64;
         let prefixes = flagged_prefixes(&ownership, &lists, &rules).sorted();
         Ok(Self { ownership, lists, rules, feeds, prefixes, enabled_lists })

@@ -1,6 +1,7 @@
 //! Who owns an address: autonomous system, organisation, and two of the three countries.
 
 mod anchors;
+mod country;
 mod data;
 mod decode;
 mod encode;

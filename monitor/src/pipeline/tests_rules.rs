@@ -10,7 +10,7 @@ const SENT: &str = "[[rule]]\nid = \"sent\"\ntitle = \"Something was sent\"\nsev
                     tags = [\"T1041\", \"TA0010\"]\ncondition = 'flow.state == \"sent\" && process.name == \"agent\"'\n";
 
 fn rules(text: &str) -> Rules {
-    Rules::compile([("mine.toml", text)], &[], &[]).unwrap_or_else(|errors| panic!("{errors}"))
+    Rules::compile([("mine.toml", text)], &[], &[], None).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
 fn bench(text: &str) -> Bench {

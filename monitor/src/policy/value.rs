@@ -93,8 +93,8 @@ pub(super) fn country(text: &str) -> Result<Country, String> {
     match CountryCode::new(text) {
         // Reserved exceptionally in ISO 3166-1, but routing data never says it.
         Some(code) if code.as_str() == "UK" => Err("write \"GB\": the code of the United Kingdom".to_owned()),
-        Some(code) => Ok(Country(code)),
-        None => Err(format!("{text:?} is no country: write two letters by ISO 3166-1, such as \"CN\"")),
+        Some(code) if code.is_known() => Ok(Country(code)),
+        _ => Err(format!("{text:?} is no country: write two letters by ISO 3166-1, such as \"CN\"")),
     }
 }
 

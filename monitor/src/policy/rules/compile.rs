@@ -8,6 +8,9 @@ mod functions;
 mod mistake;
 mod operators;
 mod paths;
+mod values;
+
+use std::sync::Arc;
 
 use cel::{
     IdedExpr,
@@ -15,7 +18,10 @@ use cel::{
     parser::Parser,
 };
 
-use super::{expression::Node, fields::Type};
+use super::{
+    expression::Node,
+    fields::{Type, Values},
+};
 
 pub(super) use mistake::Mistake;
 use mistake::{mistake, syntax};
@@ -31,18 +37,18 @@ pub(super) const DEPTH_OF_LISTS: usize = 2;
 /// Memory that a compiled pattern may take, in bytes.
 pub(super) const PATTERN_BYTES: usize = 256 << 10;
 
-/// Compiles a condition.
+/// Compiles a condition. Where the ids of lists are known, any other one is a mistake.
 ///
 /// # Errors
 /// Everything that is wrong with it, as far as one mistake does not hide another.
-pub(super) fn compile(text: &str) -> Result<Node, Vec<Mistake>> {
+pub(super) fn compile(text: &str, known_lists: Option<&[Arc<str>]>) -> Result<Node, Vec<Mistake>> {
     if text.len() > CONDITION_BYTES {
         let help = format!("write at most {CONDITION_BYTES} bytes, or make two rules of it");
         return Err(vec![mistake(0, format!("this condition has {} bytes", text.len()), help)]);
     }
     let parser = Parser::new().max_recursion_depth(NESTING);
     let (expression, source) = parser.parse_with_source_info(text).map_err(|errors| syntax(text, &errors))?;
-    let mut compiler = Compiler { source, mistakes: Vec::new(), variables: Vec::new(), nodes: 0 };
+    let mut compiler = Compiler { source, known_lists, mistakes: Vec::new(), variables: Vec::new(), nodes: 0 };
     match compiler.expression(&expression, 0) {
         Some((node, Type::Bool)) if compiler.mistakes.is_empty() => Ok(node),
         Some((_, kind)) if compiler.mistakes.is_empty() => Err(vec![mistake(
@@ -58,17 +64,26 @@ pub(super) fn compile(text: &str) -> Result<Node, Vec<Mistake>> {
     }
 }
 
-struct Compiler {
+struct Compiler<'l> {
     source: SourceInfo,
+    known_lists: Option<&'l [Arc<str>]>,
     mistakes: Vec<Mistake>,
-    /// Names and types of the variables of the comprehensions around, outermost first.
-    variables: Vec<(String, Type)>,
+    /// The variables of the comprehensions around, outermost first.
+    variables: Vec<Variable>,
     nodes: usize,
+}
+
+/// The variable of a comprehension.
+struct Variable {
+    name: String,
+    kind: Type,
+    /// What it may be.
+    values: Values,
 }
 
 type Typed = Option<(Node, Type)>;
 
-impl Compiler {
+impl Compiler<'_> {
     fn wrong(&mut self, expression: &IdedExpr, message: impl Into<String>, help: impl Into<String>) -> Typed {
         let offset = self.offset(expression);
         self.mistakes.push(mistake(offset, message, help));

@@ -39,7 +39,7 @@ fn to(record: Value, ip: &str, asn: u32) -> Value {
 
 fn replay(rule: &str) -> Replay {
     let text = format!("[[rule]]\nid = \"r\"\ntitle = \"R\"\ncondition = \"true\"\n{rule}\n");
-    let rules = Rules::compile([("r.toml", text.as_str())], &[], &[]).unwrap_or_else(|errors| panic!("{errors}"));
+    let rules = Rules::compile([("r.toml", text.as_str())], &[], &[], None).unwrap_or_else(|errors| panic!("{errors}"));
     Replay::new(rules, TimeZone::UTC)
 }
 
@@ -95,7 +95,7 @@ fn a_first_contact_is_told_once_and_not_while_learning() {
     assert_eq!(counts(rule, &visits), [1, 0, 1]);
 
     let text = format!("[[rule]]\nid = \"r\"\ntitle = \"R\"\ncondition = \"true\"\n{rule}\n");
-    let rules = Rules::compile([("r.toml", text.as_str())], &[], &[]).unwrap();
+    let rules = Rules::compile([("r.toml", text.as_str())], &[], &[], None).unwrap();
     let known: Arc<str> = "r\t/usr/bin/tool\tAS64500".into();
     let noon = Timestamp::from_second(NOON).unwrap();
     let mut learnt = Baseline::new([known], noon);
@@ -243,7 +243,7 @@ fn maintenance_counts_and_tells_when_it_is_over() {
 fn a_rule_that_ignores_takes_the_flow_from_the_others() {
     let text = "[[rule]]\nid = \"i\"\ntitle = \"I\"\naction = \"ignore\"\ncondition = \"destination.port == 443\"\n\
                 [[rule]]\nid = \"r\"\ntitle = \"R\"\ncondition = \"true\"\n";
-    let rules = Rules::compile([("r.toml", text)], &[], &[]).unwrap();
+    let rules = Rules::compile([("r.toml", text)], &[], &[], None).unwrap();
     let mut replay = Replay::new(rules, TimeZone::UTC);
     assert_eq!(replay.take_in(&flow(1, 0, 0, 1)), Replayed::Flow { is_ignored: true, decisions: Vec::new() });
     assert_eq!(told(&mut replay, &with(flow(2, 0, 0, 1), "/destination/port", json!(80))).len(), 1);
@@ -256,7 +256,7 @@ fn what_was_counted_survives_another_policy() {
             "[[rule]]\nid = \"r\"\ntitle = \"R\"\ncondition = \"true\"\n\
              threshold = {{ kind = \"bytes_out\", window = \"1h\", bytes = \"{bytes}B\" }}\n"
         );
-        Rules::compile([("r.toml", text.as_str())], &[], &[]).unwrap()
+        Rules::compile([("r.toml", text.as_str())], &[], &[], None).unwrap()
     };
     for (bytes, expected) in [(1_000, 1), (1_001, 0)] {
         let mut replay = Replay::new(rule(1_000), TimeZone::UTC);
@@ -284,7 +284,7 @@ fn a_recorded_container_is_asked_as_a_live_one() {
         ("process.labels['app'] != 'web' || process.namespace != 'shop'", 0),
     ] {
         let text = format!("[[rule]]\nid = \"r\"\ntitle = \"R\"\ncondition = \"{condition}\"\n");
-        let rules = Rules::compile([("r.toml", text.as_str())], &[], &[]).unwrap_or_else(|errors| panic!("{errors}"));
+        let rules = Rules::compile([("r.toml", text.as_str())], &[], &[], None).unwrap_or_else(|errors| panic!("{errors}"));
         let mut replay = Replay::new(rules, TimeZone::UTC);
         assert_eq!(told(&mut replay, &record).len(), expected, "{condition}");
     }

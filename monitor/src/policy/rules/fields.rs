@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::names::Source;
+
 /// The type of a value in a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Type {
@@ -54,8 +56,16 @@ pub(super) enum Values {
     Any,
     /// One of these words.
     Words(&'static [&'static str]),
+    /// One of these, or `ip-` and the number of another one.
+    Protocol(&'static [&'static str]),
+    /// The id of a list.
+    List,
     /// Two upper-case letters by ISO 3166-1.
     Country,
+    /// A path from `/`.
+    Path,
+    /// A number within these.
+    Range(i64, i64),
     /// 64 lower-case hexadecimal digits.
     Digest,
 }
@@ -84,11 +94,26 @@ pub(super) struct Row {
     pub(super) about: &'static str,
 }
 
+/// Protocols that have a name.
+const PROTOCOLS: [&str; 6] = ["tcp", "udp", "icmp", "ipv6-icmp", "sctp", "packet"];
+/// Where names are seen.
+pub(super) const SOURCES: [&str; Source::ALL.len()] = [
+    Source::ProxyConnect.as_token(),
+    Source::Socks5.as_token(),
+    Source::Socks4.as_token(),
+    Source::HttpAbsolute.as_token(),
+    Source::TlsSni.as_token(),
+    Source::QuicSni.as_token(),
+    Source::HttpHost.as_token(),
+    Source::Dns.as_token(),
+    Source::DnsHttps.as_token(),
+    Source::DnsAlias.as_token(),
+];
 /// Days as `time.weekday` and maintenance windows name them, from Monday on.
 pub(super) const WEEKDAYS: [&str; 7] = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
 
 fields! {
-    Executable "process.executable" Text Values::Any, "Path of the executable in the process's mount namespace; `/memfd:…` for a file that never had one.";
+    Executable "process.executable" Text Values::Path, "Path of the executable in the process's mount namespace; `/memfd:…` for a file that never had one.";
     ProcessName "process.name" Text Values::Any, "File name of the executable, or the task name where the executable is not known.";
     Sha256 "process.sha256" Text Values::Digest, "SHA-256 of the file that ran, in lower-case digits. Unknown until it is read, a moment after the first packet.";
     Package "process.package" Text Values::Any, "Package that lists the executable's path. Unknown until it is read.";
@@ -107,23 +132,23 @@ fields! {
     Namespace "process.namespace" Text Values::Any, "Kubernetes namespace of the pod. Told by containerd's CRI plug-in, CRI-O and cri-dockerd.";
     Labels "process.labels" Labels Values::Any, "Labels, as `process.labels[\"app\"]`: in Kubernetes the pod's, told by CRI-O and cri-dockerd and not by containerd; elsewhere the container's, told by Docker and nerdctl and not by Podman. A label that is not there is unknown.";
     DestinationIp "destination.ip" Address Values::Any, "Remote address; behind a proxy the address that the proxy was asked for, where it is one. Compare it with a literal, or use `in_cidr`.";
-    DestinationPort "destination.port" Int Values::Any, "Remote port; behind a proxy the port that the proxy was asked for.";
-    Asn "destination.asn" Int Values::Any, "Number of the autonomous system that originates the address.";
+    DestinationPort "destination.port" Int Values::Range(1, 65_535), "Remote port; behind a proxy the port that the proxy was asked for.";
+    Asn "destination.asn" Int Values::Range(1, 4_294_967_295), "Number of the autonomous system that originates the address.";
     Organisation "destination.organisation" Text Values::Any, "Organisation that holds the autonomous system.";
     AsCountry "destination.as_country" Text Values::Country, "Country of the autonomous system, such as `\"DE\"`.";
     RegisteredCountry "destination.registered_country" Text Values::Country, "Country in which the address range is registered.";
     Countries "destination.countries" Texts Values::Country, "The countries that are known, each once.";
-    Names "destination.names" Names Values::Any, "What the remote side was called, best first, as far as it is near enough to decide on. Each has `name` and `source` (`tls_sni`, `dns`, …). Empty where no name was seen.";
+    Names "destination.names" Names Values::Any, "What the remote side was called, best first, as far as it is near enough to decide on. Each has `name` and `source`: `proxy_connect`, `socks5`, `socks4`, `http_absolute`, `tls_sni`, `quic_sni`, `http_host`, `dns`, `dns_https` or `dns_cname`. Empty where no name was seen.";
     State "flow.state" Text Values::Words(&["attempted", "established", "sent"]), "How far the flow got: `attempted`, `established` or `sent`.";
-    BytesOut "flow.bytes_out" Int Values::Any, "Payload bytes sent so far. Unknown where nothing was counted.";
-    BytesIn "flow.bytes_in" Int Values::Any, "Payload bytes received so far. Unknown where nothing was counted.";
-    Age "flow.age" Int Values::Any, "Whole seconds since the flow's first sight.";
-    Protocol "flow.protocol" Text Values::Any, "`tcp`, `udp`, `icmp`, `sctp`, …";
+    BytesOut "flow.bytes_out" Int Values::Range(0, i64::MAX), "Payload bytes sent so far. Unknown where nothing was counted.";
+    BytesIn "flow.bytes_in" Int Values::Range(0, i64::MAX), "Payload bytes received so far. Unknown where nothing was counted.";
+    Age "flow.age" Int Values::Range(0, i64::MAX), "Whole seconds since the flow's first sight.";
+    Protocol "flow.protocol" Text Values::Protocol(&PROTOCOLS), "`tcp`, `udp`, `icmp`, `ipv6-icmp`, `sctp`, `packet` (a packet socket), or `ip-` and the number of another one, such as `ip-47`.";
     Direction "flow.direction" Text Values::Words(&["egress", "ingress"]), "`egress` for a flow that this host opened, `ingress` for one that the remote side opened.";
-    Lists "lists" Texts Values::Any, "Ids of the enabled lists that the flow hits.";
-    Hour "time.hour" Int Values::Any, "Hour of the report in UTC, from 0 to 23.";
+    Lists "lists" Texts Values::List, "Ids of the enabled lists that the flow hits.";
+    Hour "time.hour" Int Values::Range(0, 23), "Hour of the report in UTC, from 0 to 23.";
     Weekday "time.weekday" Text Values::Words(&WEEKDAYS), "Day of the report in UTC: `monday` to `sunday`.";
-    LocalHour "time.local_hour" Int Values::Any, "The same hour in this host's time zone.";
+    LocalHour "time.local_hour" Int Values::Range(0, 23), "The same hour in this host's time zone.";
     LocalWeekday "time.local_weekday" Text Values::Words(&WEEKDAYS), "The same day in this host's time zone.";
 }
 

@@ -13,7 +13,8 @@ use super::{
     compile::compile,
     fields::WEEKDAYS,
     key::Per,
-    problem::{Place, RuleProblem},
+    problem::{Place, RuleProblem, nearest},
+    references::{References, Target},
     suppress::{Maintenance, Suppression},
     threshold::Threshold,
 };
@@ -31,8 +32,14 @@ pub(super) struct Contents {
     pub(super) suppressions: Vec<Suppression>,
     pub(super) maintenance: Vec<Maintenance>,
     pub(super) problems: Vec<RuleProblem>,
+    /// The ids of all lists, where they are known.
+    known_lists: Option<Arc<[Arc<str>]>>,
     /// Where each id was first used.
     ids: HashMap<Arc<str>, String>,
+    /// The ids that suppressions and times of maintenance name.
+    references: References,
+    /// The files that were read, in order.
+    files: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -61,15 +68,15 @@ struct RuleTable {
 struct SuppressTable {
     reason: Option<Spanned<String>>,
     sha256: Option<Spanned<String>>,
-    executable: Option<String>,
-    package: Option<String>,
-    unit: Option<String>,
-    image: Option<String>,
-    namespace: Option<String>,
-    asn: Option<u32>,
-    organisation: Option<String>,
-    list: Option<String>,
-    rule: Option<String>,
+    executable: Option<Spanned<String>>,
+    package: Option<Spanned<String>>,
+    unit: Option<Spanned<String>>,
+    image: Option<Spanned<String>>,
+    namespace: Option<Spanned<String>>,
+    asn: Option<Spanned<u32>>,
+    organisation: Option<Spanned<String>>,
+    list: Option<Spanned<String>>,
+    rule: Option<Spanned<String>>,
     expires: Option<Spanned<toml::value::Datetime>>,
 }
 
@@ -82,7 +89,7 @@ struct MaintenanceTable {
     from: Option<Spanned<toml::value::Datetime>>,
     to: Option<Spanned<toml::value::Datetime>>,
     #[serde(default)]
-    rules: Vec<String>,
+    rules: Vec<Spanned<String>>,
 }
 
 const fn yes() -> bool {
@@ -90,12 +97,30 @@ const fn yes() -> bool {
 }
 
 impl Contents {
+    /// Nothing yet. Where the ids of lists are known, any other one is a mistake.
+    pub(super) fn new(known_lists: Option<&[Arc<str>]>) -> Self {
+        Self { known_lists: known_lists.map(Arc::from), ..Self::default() }
+    }
+
     /// Reads one file's text.
     pub(super) fn read(&mut self, file: &str, text: &str) {
         let mut place = Place::new(file, text);
         self.take_in(&mut place);
         place.problems.sort_by_key(|problem| (problem.line, problem.column));
         self.problems.append(&mut place.problems);
+        self.files.push(file.to_owned());
+    }
+
+    /// Refuses ids that no rule has, among those read and the embedded ones, and no list, where these are known.
+    pub(super) fn check_references(&mut self) {
+        let embedded = super::embedded_ids();
+        let rules: Vec<&str> = self.ids.keys().map(|id| &**id).chain(embedded.iter().map(String::as_str)).collect();
+        let references = std::mem::take(&mut self.references);
+        self.problems.extend(references.problems(&rules, self.known_lists.as_deref()));
+        let files = &self.files;
+        self.problems.sort_by_key(|problem| {
+            (files.iter().position(|file| *file == problem.file), problem.line, problem.column)
+        });
     }
 
     fn take_in(&mut self, place: &mut Place<'_>) {
@@ -157,7 +182,7 @@ impl Contents {
         let condition = condition.and_then(|condition| {
             let span = condition.span();
             let text = condition.into_inner();
-            match compile(&text) {
+            match compile(&text, self.known_lists.as_deref()) {
                 Ok(node) => Some(node),
                 Err(mistakes) => {
                     let begin = place.literal_start(&span, &text);
@@ -245,20 +270,42 @@ impl Contents {
         {
             place.add(digest.span().start, "this is no SHA-256", "write 64 hexadecimal digits".to_owned());
         }
+        for (id, to) in [(&table.list, Target::List), (&table.rule, Target::Rule)] {
+            if let Some(id) = id.as_ref().filter(|id| !id.get_ref().is_empty()) {
+                self.references.add(place, id, to);
+            }
+        }
+        if let Some(asn) = table.asn.as_ref().filter(|asn| *asn.get_ref() == 0) {
+            let help = "write the number of an autonomous system, such as 64500".to_owned();
+            place.add(asn.span().start, "no network has the number 0", help);
+        }
         let expires = table.expires.and_then(|date| calendar_date(place, &date));
+        let line = place.line_of(span.start);
+        let mut text = |value: Option<Spanned<String>>, key: &str, example: &str| {
+            let value = value?;
+            if value.get_ref().trim().is_empty() {
+                let help = format!("write {key} = {example:?}, or take it out");
+                place.add(value.span().start, format!("`{key}` is empty, which fits nothing"), help);
+            } else if key == "executable" && !value.get_ref().starts_with('/') {
+                let help = format!("write the whole path, such as {:?}", format!("/usr/bin/{}", value.get_ref()));
+                place.add(value.span().start, format!("{:?} is no path from /", value.get_ref()), help);
+            }
+            Some(value.into_inner())
+        };
         let suppression = Suppression {
             reason: table.reason.map(|reason| reason.into_inner().into()),
             sha256: table.sha256.map(|digest| digest.into_inner().to_ascii_lowercase()),
-            executable: table.executable,
-            package: table.package,
-            unit: table.unit,
-            image: table.image,
-            namespace: table.namespace,
-            asn: table.asn,
-            organisation: table.organisation,
-            list: table.list,
-            rule: table.rule,
+            executable: text(table.executable, "executable", "/usr/bin/curl"),
+            package: text(table.package, "package", "curl"),
+            unit: text(table.unit, "unit", "backup.service"),
+            image: text(table.image, "image", "docker.io/library/nginx:1.27"),
+            namespace: text(table.namespace, "namespace", "shop"),
+            asn: table.asn.map(Spanned::into_inner),
+            organisation: text(table.organisation, "organisation", "Example Networks"),
+            list: text(table.list, "list", "us-ofac-sdn"),
+            rule: text(table.rule, "rule", "my-rule"),
             expires,
+            place: format!("{}:{line}", place.file),
         };
         if suppression.is_empty() {
             let help =
@@ -288,20 +335,28 @@ impl Contents {
                 return None;
             };
             if let toml::value::Datetime { date: None, time: Some(time), offset: None } = value.get_ref() {
-                return Some((time.hour, time.minute));
+                return Some((time.hour, time.minute, time.second.unwrap_or_default()));
             }
             let help = "write one such as 02:00:00, in this host's time zone".to_owned();
             place.add(value.span().start, format!("`{key}` is no time of day"), help);
             None
         };
+        let end = table.to.as_ref().map_or(span.start, |to| to.span().start);
         let (from, to) = (time(table.from, "from"), time(table.to, "to"));
+        if from.is_some() && from == to {
+            let help = "write two times: a window that ends before it begins goes over midnight".to_owned();
+            place.add(end, "this window ends when it begins", help);
+        }
+        for id in &table.rules {
+            self.references.add(place, id, Target::Either);
+        }
         if let (Some(from), Some(to)) = (from, to) {
             self.maintenance.push(Maintenance {
                 reason: table.reason.map(|reason| reason.into_inner().into()),
                 days,
                 from,
                 to,
-                rules: table.rules,
+                rules: table.rules.into_iter().map(Spanned::into_inner).collect(),
             });
         }
     }
@@ -342,10 +397,8 @@ fn explain(message: &str) -> (String, Option<String>) {
         };
     };
     let what = if message.starts_with("unknown field") { "key" } else { "choice" };
-    let near = known.iter().map(|name| (strsim::jaro_winkler(written, name), name));
-    let near = near.filter(|near| near.0 > 0.8).max_by(|left, right| left.0.total_cmp(&right.0));
-    let help = match near {
-        Some((_, name)) => format!("did you mean {name}?"),
+    let help = match nearest(written, known) {
+        Some(name) => format!("did you mean {name}?"),
         None => format!("write one of {}", known.join(", ")),
     };
     (format!("unknown {what} `{written}`"), Some(help))

@@ -15,6 +15,7 @@ mod key;
 mod page;
 mod problem;
 mod pushdown;
+mod references;
 mod replay;
 mod suppress;
 mod threshold;
@@ -99,13 +100,19 @@ struct Inner {
 
 impl Rules {
     /// Compiles the embedded rules and those of `files` (name and text). The ids in `enable` and `disable` overrule what
-    /// the files say.
+    /// the files say. Where the ids of all lists are known, any other one in a rule is a mistake.
     ///
     /// # Errors
     /// Everything that is wrong with all of the files.
-    pub fn new(files: &[(String, String)], enable: &[String], disable: &[String]) -> Result<Self, RuleErrors> {
+    pub fn new(
+        files: &[(String, String)],
+        enable: &[String],
+        disable: &[String],
+        known_lists: Option<&[Arc<str>]>,
+    ) -> Result<Self, RuleErrors> {
         let embedded = EMBEDDED.iter().map(|(file, text)| (*file, *text));
-        Self::compile(embedded.chain(files.iter().map(|(file, text)| (&**file, &**text))), enable, disable)
+        let files = files.iter().map(|(file, text)| (&**file, &**text));
+        Self::compile(embedded.chain(files), enable, disable, known_lists)
     }
 
     /// Compiles the rules of `files` alone.
@@ -116,11 +123,13 @@ impl Rules {
         files: impl IntoIterator<Item = (&'a str, &'a str)>,
         enable: &[String],
         disable: &[String],
+        known_lists: Option<&[Arc<str>]>,
     ) -> Result<Self, RuleErrors> {
-        let mut contents = Contents::default();
+        let mut contents = Contents::new(known_lists);
         for (file, text) in files {
             contents.read(file, text);
         }
+        contents.check_references();
         let Contents { mut rules, suppressions, maintenance, mut problems, .. } = contents;
         for (key, ids) in [("policy.enable_rules", enable), ("policy.disable_rules", disable)] {
             for id in ids.iter().filter(|id| !rules.iter().any(|rule| *rule.header.id == ***id)) {
@@ -152,6 +161,15 @@ impl Rules {
         self.inner.rules.iter().map(|rule| &rule.header)
     }
 
+    /// What somebody should know of rules that are good, in sentences: a suppression that has run out.
+    pub fn notices(&self, now: jiff::Timestamp) -> impl Iterator<Item = String> {
+        let ended = self.inner.suppressions.iter().filter(move |suppression| suppression.has_expired(now));
+        ended.map(|suppression| {
+            let day = suppression.expires.map_or_else(String::new, |day| format!(" with {day}"));
+            format!("{}: this suppression ended{day}: give it another date, or take it out", suppression.place)
+        })
+    }
+
     /// Whether nothing is to be evaluated.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -180,6 +198,20 @@ impl Rules {
     fn enabled(&self) -> impl Iterator<Item = &Rule> {
         self.inner.rules.iter().filter(|rule| rule.header.enabled)
     }
+}
+
+/// The ids of the embedded rules, which a file may name without them being read.
+fn embedded_ids() -> Vec<String> {
+    #[derive(serde::Deserialize)]
+    struct File {
+        rule: Vec<Id>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Id {
+        id: String,
+    }
+    let files = EMBEDDED.iter().filter_map(|(_, text)| toml::from_str::<File>(text).ok());
+    files.flat_map(|file| file.rule).map(|rule| rule.id).collect()
 }
 
 impl Rule {

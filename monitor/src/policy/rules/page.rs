@@ -26,7 +26,7 @@ pub fn markdown() -> String {
         PATTERN_BYTES / 1024
     );
     text.push_str("\n## Built-in rules\n\n| id | on | severity | finds |\n| --- | --- | --- | --- |\n");
-    if let Ok(rules) = Rules::new(&[], &[], &[]) {
+    if let Ok(rules) = Rules::new(&[], &[], &[], None) {
         for header in rules.headers() {
             let on = if header.enabled { "yes" } else { "no" };
             let severity = format!("{:?}", header.severity).to_lowercase();

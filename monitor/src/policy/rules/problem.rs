@@ -50,6 +50,15 @@ impl fmt::Display for RuleProblem {
     }
 }
 
+/// What is most like what was written, if anything is.
+pub(super) fn nearest<'k>(written: &str, known: &[&'k str]) -> Option<&'k str> {
+    // Letters that changed places make short words quite unlike by the one measure, and long ones by the other.
+    let is_slip = |known: &str| written.len() > 2 && strsim::osa_distance(written, known) == 1;
+    let likeness = |known: &str| strsim::jaro_winkler(written, known).max(if is_slip(known) { 0.9 } else { 0.0 });
+    let near = known.iter().map(|known| (likeness(known), *known));
+    near.filter(|near| near.0 > 0.8).max_by(|left, right| left.0.total_cmp(&right.0)).map(|(_, known)| known)
+}
+
 /// A file's text, which turns byte offsets into places and collects what is wrong.
 pub(super) struct Place<'a> {
     pub(super) file: &'a str,
@@ -63,15 +72,26 @@ impl<'a> Place<'a> {
     }
 
     pub(super) fn add(&mut self, offset: usize, message: impl Into<String>, help: impl Into<Option<String>>) {
+        let problem = self.problem(offset, message, help);
+        self.problems.push(problem);
+    }
+
+    /// A mistake at a byte.
+    pub(super) fn problem(
+        &self,
+        offset: usize,
+        message: impl Into<String>,
+        help: impl Into<Option<String>>,
+    ) -> RuleProblem {
         let before = self.text.get(..offset).unwrap_or(self.text);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        self.problems.push(RuleProblem {
+        RuleProblem {
             file: self.file.to_owned(),
             line: before.matches('\n').count() + 1,
             column: before.get(line_start..).map_or(0, |part| part.chars().count()) + 1,
             message: message.into(),
             help: help.into(),
-        });
+        }
     }
 
     /// The line of a byte, from 1.

@@ -22,6 +22,8 @@ pub(super) struct Suppression {
     pub(super) rule: Option<String>,
     /// It holds until the end of this day, UTC.
     pub(super) expires: Option<Date>,
+    /// File and line.
+    pub(super) place: String,
 }
 
 /// What would alert.
@@ -82,9 +84,9 @@ pub(super) struct Maintenance {
     pub(super) reason: Option<Arc<str>>,
     /// Names of days; none means every day.
     pub(super) days: Vec<&'static str>,
-    /// Hour and minute.
-    pub(super) from: (u8, u8),
-    pub(super) to: (u8, u8),
+    /// Hour, minute and second.
+    pub(super) from: (u8, u8, u8),
+    pub(super) to: (u8, u8, u8),
     /// Ids of rules and lists; none means all.
     pub(super) rules: Vec<String>,
 }
@@ -97,7 +99,7 @@ impl Maintenance {
         if !self.rules.is_empty() && !self.rules.iter().any(|rule| rule == id) {
             return false;
         }
-        let now = (moment.hour().unsigned_abs(), moment.minute().unsigned_abs());
+        let now = [moment.hour(), moment.minute(), moment.second()].map(i8::unsigned_abs).into();
         let is_day = |moment: &ZonedDateTime| self.days.is_empty() || self.days.contains(&weekday(moment));
         if self.from <= self.to {
             return is_day(moment) && self.from <= now && now < self.to;

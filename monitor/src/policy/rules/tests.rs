@@ -43,7 +43,7 @@ fn facts() -> Facts<'static> {
 }
 
 fn truth(condition: &str, facts: &Facts<'_>) -> Truth {
-    let node = compile::compile(condition).unwrap_or_else(|mistakes| panic!("{condition}: {mistakes:#?}"));
+    let node = compile::compile(condition, None).unwrap_or_else(|mistakes| panic!("{condition}: {mistakes:#?}"));
     node.truth(&Scene::new(facts))
 }
 
@@ -84,6 +84,10 @@ fn conditions_ask_for_facts() {
         "has(process.executable) && !has(process.unit)",
         "process.parents.exists(p, process.arguments.exists(a, a == '-k') && p.name == 'sh')",
         "flow.bytes_out > 10 ? process.name == 'curl' : false",
+        // Borders may be written either way.
+        "time.hour < 24 && time.hour > -1 && destination.port > 0 && destination.port < 65536 && flow.bytes_out >= 0",
+        "flow.protocol in ['tcp', 'ip-47', 'ipv6-icmp']",
+        "destination.countries.exists(c, c == 'DE') && destination.names.all(n, n.source != 'dns_cname')",
     ] {
         assert_eq!(truth(condition, &facts()), Truth::TRUE, "{condition}");
     }
@@ -187,6 +191,42 @@ fn mistakes_in_conditions_are_refused() {
         ("flow.age && true", "this is a int, where a bool is needed", ""),
         ("flow.state == 'send'", "flow.state is never \"send\"", "attempted, established, sent"),
         ("destination.as_country == 'germany'", "never \"germany\"", "two upper-case letters"),
+        ("destination.as_country == 'ZZ'", "never \"ZZ\"", "ISO 3166-1"),
+        ("destination.registered_country in ['DE', 'QQ']", "never \"QQ\"", "ISO 3166-1"),
+        ("destination.as_country != 'UK'", "never \"UK\"", "\"GB\""),
+        ("destination.countries.exists(c, c == 'ZZ')", "c is never \"ZZ\"", "ISO 3166-1"),
+        ("flow.state == 'snet'", "flow.state is never \"snet\"", "did you mean \"sent\"?"),
+        ("flow.protocol == 'tpc'", "flow.protocol is never \"tpc\"", "did you mean \"tcp\"?"),
+        ("flow.protocol in ['tcp', 'ip-300']", "never \"ip-300\"", "ip- and a number"),
+        ("destination.names.exists(n, n.source == 'tls_snii')", "n.source is never", "did you mean \"tls_sni\"?"),
+        ("'us-ofac-sdnx' in lists", "lists is never \"us-ofac-sdnx\"", "did you mean \"us-ofac-sdn\"?"),
+        ("lists.exists(l, l == 'us-ofac-sdnn')", "l is never", "did you mean \"us-ofac-sdn\"?"),
+        ("lists.exists(l, l in ['my-list', 'quite another'])", "never \"quite another\"", "egresswatch lists"),
+        ("time.hour == 25", "time.hour is never 25", "from 0 to 23"),
+        ("time.local_hour in [22, 24]", "time.local_hour is never 24", "from 0 to 23"),
+        ("25 != time.hour", "time.hour is never 25", "from 0 to 23"),
+        ("time.hour > 23", "the comparison of time.hour with 23", "from 0 to 23"),
+        ("time.hour < 25", "always has the same outcome", "from 0 to 23"),
+        ("0 > time.hour", "always has the same outcome", "from 0 to 23"),
+        ("time.weekday == 'mondy'", "never \"mondy\"", "did you mean \"monday\"?"),
+        ("destination.port == 70000", "destination.port is never 70000", "from 1 to 65535"),
+        ("destination.port == 0", "destination.port is never 0", "from 1 to 65535"),
+        ("destination.port == -1", "destination.port is never -1", "from 1 to 65535"),
+        ("destination.asn == 4294967296", "destination.asn is never", "4294967295"),
+        ("flow.bytes_out < 0", "flow.bytes_out with 0", "from 0 on"),
+        ("process.executable == 'curl'", "never \"curl\"", "\"/usr/bin/curl\""),
+        ("process.parents.exists(p, p.executable == 'sh')", "p.executable is never \"sh\"", "\"/usr/bin/sh\""),
+        (
+            "destination.names.exists(n, domain_matches(n.name, '*.example.com'))",
+            "\"*.example.com\" is no domain name",
+            "write \"example.com\": a domain holds for every name below it",
+        ),
+        (
+            "destination.names.exists(n, domain_matches(n.name, ['example.com', 'https://example.org']))",
+            "\"https://example.org\" is no domain name",
+            "write the name alone",
+        ),
+        ("destination.names.exists(n, domain_matches(n.name, '192.0.2'))", "neither an address nor a domain", "such as"),
         ("'de' in destination.countries", "never \"de\"", "two upper-case letters"),
         ("process.sha256 == 'abc'", "never \"abc\"", "64"),
         ("destination.ip == 'example.com'", "this is no address", "in_cidr"),
@@ -209,7 +249,8 @@ fn mistakes_in_conditions_are_refused() {
         (&wide, "too large", ""),
         (&long, "5018 bytes", "4096"),
     ] {
-        let mistakes = compile::compile(condition).expect_err(condition);
+        let known_lists = ["us-ofac-sdn".into(), "my-list".into()];
+        let mistakes = compile::compile(condition, Some(&known_lists)).expect_err(condition);
         let first = &mistakes[0];
         assert!(first.message.contains(message), "{condition}: {mistakes:#?}");
         assert!(first.help.as_deref().unwrap_or_default().contains(help), "{condition}: {mistakes:#?}");
@@ -250,8 +291,61 @@ reason = "none"
 days = ["someday"]
 from = 02:00:00
 "#;
-    let errors = Rules::compile([("a.toml", first), ("b.toml", second)], &["nine".into()], &[]).unwrap_err();
+    let errors = Rules::compile([("a.toml", first), ("b.toml", second)], &["nine".into()], &[], None).unwrap_err();
     insta::assert_snapshot!(errors.to_string());
+}
+
+#[test]
+fn what_suppressions_and_windows_name_must_be_there() {
+    let first = r#"
+[[rule]]
+id = "mine"
+title = "Mine"
+condition = "'us-ofac-sdnx' in lists"
+
+[[suppress]]
+list = "us-ofac-sdnn"
+rule = "memory-only-program"
+
+[[suppress]]
+rule = "yours"
+executable = "curl"
+organisation = ""
+asn = 0
+"#;
+    let second = r#"
+[[rule]]
+id = "your"
+title = "Yours"
+condition = "true"
+
+[[maintenance]]
+from = 02:00:30
+to = 02:00:30
+rules = ["mine", "yours", "us-ofac-sdn", "habitual"]
+"#;
+    let known_lists = ["us-ofac-sdn".into(), "us-doj-dsp".into()];
+    let errors = Rules::compile([("a.toml", first), ("b.toml", second)], &[], &[], Some(&known_lists)).unwrap_err();
+    insta::assert_snapshot!(errors.to_string());
+    // Ids of other files, of embedded rules and of lists are known; half a minute is a window.
+    let second = second.replace("02:00:30\nrules", "02:01:00\nrules").replace("\"habitual\"", "\"memory-only-program\"");
+    let second = second.replace("\"yours\"", "\"your\"").replace("\"mine\", ", "");
+    let good = Rules::compile([("b.toml", second.as_str())], &[], &[], Some(&known_lists));
+    assert!(good.is_ok(), "{good:?}");
+}
+
+#[test]
+fn a_suppression_that_has_run_out_is_told_and_no_mistake() {
+    let text = "[[suppress]]\nasn = 64500\nexpires = 2020-01-01\n\n[[suppress]]\nasn = 64501\nexpires = 2026-11-26\n";
+    let rules = Rules::compile([("r.toml", text)], &[], &[], None).unwrap();
+    let told: Vec<_> = rules.notices("2026-11-26T23:59:59Z".parse().unwrap()).collect();
+    assert_eq!(told, ["r.toml:1: this suppression ended with 2020-01-01: give it another date, or take it out"]);
+    assert_eq!(rules.notices("2026-11-27T00:00:00Z".parse().unwrap()).count(), 2);
+}
+
+#[test]
+fn sources_of_names_are_those_of_the_stage() {
+    assert_eq!(fields::SOURCES, crate::names::Source::ALL.map(crate::names::Source::as_token));
 }
 
 #[test]
@@ -262,11 +356,11 @@ fn the_embedded_rules_are_those_of_the_directory() {
     files.sort();
     let embedded: Vec<_> = EMBEDDED.iter().map(|(file, _)| file.trim_start_matches("built-in:")).collect();
     assert_eq!(files, embedded);
-    let rules = Rules::new(&[], &[], &[]).unwrap_or_else(|errors| panic!("{errors}"));
+    let rules = Rules::new(&[], &[], &[], None).unwrap_or_else(|errors| panic!("{errors}"));
     let on: Vec<_> = rules.headers().filter(|header| header.enabled).map(|header| &*header.id).collect();
     assert_eq!(on, ["memory-only-program", "program-in-shared-memory"]);
     assert!(!rules.needs_files() && !rules.needs_baseline());
-    let rules = Rules::new(&[], &["first-contact".into()], &[]).unwrap();
+    let rules = Rules::new(&[], &["first-contact".into()], &[], None).unwrap();
     assert!(rules.needs_baseline());
 }
 
@@ -274,7 +368,9 @@ fn the_embedded_rules_are_those_of_the_directory() {
 fn the_shipped_example_is_good() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/rules.d/example.toml");
     let text = fs::read_to_string(file).unwrap();
-    let rules = Rules::new(&[("example.toml".into(), text)], &[], &[]).unwrap_or_else(|errors| panic!("{errors}"));
+    let known_lists: Vec<_> =
+        crate::policy::Lists::embedded_files().unwrap().into_iter().map(|list| list.header.id).collect();
+    let rules = Rules::new(&[("example.toml".into(), text)], &[], &[], Some(&known_lists)).unwrap_or_else(|errors| panic!("{errors}"));
     assert!(rules.headers().any(|header| &*header.id == "backup-host"));
 }
 
@@ -286,7 +382,7 @@ fn rules_about_addresses_are_pushed_down_and_others_never() {
     let organisation = ownership.organisation(owner.asn.unwrap()).unwrap();
     let prefixes = |condition: &str| {
         let text = format!("[[rule]]\nid = \"r\"\ntitle = \"R\"\ncondition = '''{condition}'''\n");
-        Rules::compile([("r.toml", text.as_str())], &[], &[]).unwrap().flagged_prefixes(&ownership)
+        Rules::compile([("r.toml", text.as_str())], &[], &[], None).unwrap().flagged_prefixes(&ownership)
     };
     let holds =
         |condition: &str| prefixes(condition).v4.iter().any(|net| ipnet::IpNet::from(*net).contains(&china_mobile));

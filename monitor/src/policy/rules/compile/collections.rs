@@ -5,10 +5,13 @@ use cel::{
     common::ast::{CallExpr, ComprehensionExpr, Expr, ListExpr, operators as op},
 };
 
-use super::{Compiler, DEPTH_OF_LISTS, Typed};
-use crate::policy::rules::{expression::Node, fields::Type};
+use super::{Compiler, DEPTH_OF_LISTS, Typed, Variable};
+use crate::policy::rules::{
+    expression::Node,
+    fields::{Type, Values},
+};
 
-impl Compiler {
+impl Compiler<'_> {
     pub(super) fn list(&mut self, expression: &IdedExpr, list: &ListExpr) -> Typed {
         let (mut texts, mut numbers) = (Vec::new(), Vec::new());
         for element in &list.elements {
@@ -60,7 +63,8 @@ impl Compiler {
             }
         };
         let variable = self.variables.len();
-        self.variables.push((it.iter_var.clone(), element));
+        let values = self.values_of(&list).map_or(Values::Any, |(_, values)| values);
+        self.variables.push(Variable { name: it.iter_var.clone(), kind: element, values });
         let body_compiled = self.truth(body, depth);
         self.variables.pop();
         let body = Box::new(body_compiled?);

@@ -7,10 +7,10 @@ use cel::IdedExpr;
 use super::{Compiler, Typed};
 use crate::policy::rules::{
     expression::{Comparison, Node},
-    fields::{self, Type, Values},
+    fields::Type,
 };
 
-impl Compiler {
+impl Compiler<'_> {
     pub(super) fn compare(
         &mut self,
         whole: &IdedExpr,
@@ -52,7 +52,7 @@ impl Compiler {
                 "write .exists(x, …), or in_cidr for addresses",
             );
         }
-        self.check_words(left, &right_node, right, &left_node);
+        self.check_values(how, (left, &left_node), (right, &right_node));
         Some((Node::Compare(how, Box::new(left_node), Box::new(right_node)), Type::Bool))
     }
 
@@ -69,24 +69,6 @@ impl Compiler {
             "write one such as \"192.0.2.1\", or in_cidr(destination.ip, \"192.0.2.0/24\")",
         );
         None
-    }
-
-    /// Refuses what a field can never be.
-    fn check_words(&mut self, left: &IdedExpr, right_node: &Node, right: &IdedExpr, left_node: &Node) {
-        for (node, other, place) in [(left_node, right_node, right), (right_node, left_node, left)] {
-            let Node::Field(field) = node else { continue };
-            let Some(row) = fields::FIELDS.iter().find(|row| row.field == *field) else { continue };
-            let texts = match other {
-                Node::Text(text) => std::slice::from_ref(text),
-                Node::Texts(texts) => texts.as_slice(),
-                _ => continue,
-            };
-            for text in texts {
-                if let Some(help) = refusal(row.values, text) {
-                    self.wrong(place, format!("{} is never {text:?}", row.path), help);
-                }
-            }
-        }
     }
 
     pub(super) fn is_in(&mut self, element: &IdedExpr, list: &IdedExpr, depth: u16) -> Typed {
@@ -120,28 +102,7 @@ impl Compiler {
                 );
             }
         };
-        self.check_words(element, &list_node, list, &element_node);
-        // `"x" in field`: the field's values have rules too.
-        if let Node::Field(_) = list_node {
-            self.check_words(list, &element_node, element, &list_node);
-        }
+        self.check_values(Comparison::Equal, (element, &element_node), (list, &list_node));
         Some((Node::In(Box::new(element_node), Box::new(list_node)), Type::Bool))
-    }
-}
-
-/// Why a field can never be `text`: what to write instead.
-fn refusal(values: Values, text: &str) -> Option<String> {
-    match values {
-        Values::Any => None,
-        Values::Words(words) => (!words.contains(&text)).then(|| format!("write one of {}", words.join(", "))),
-        Values::Country => {
-            let is_code = text.len() == 2 && text.bytes().all(|letter| letter.is_ascii_uppercase());
-            (!is_code).then(|| "write two upper-case letters by ISO 3166-1, such as \"DE\"".to_owned())
-        }
-        Values::Digest => {
-            let is_digit = |digit: u8| digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit);
-            let is_digest = text.len() == 64 && text.bytes().all(is_digit);
-            (!is_digest).then(|| "write 64 lower-case hexadecimal digits".to_owned())
-        }
     }
 }

@@ -9,12 +9,16 @@ use cel::{
 use ipnet::IpNet;
 
 use super::{Compiler, PATTERN_BYTES, Typed};
-use crate::policy::rules::{
-    expression::{Node, TextTest},
-    fields::Type,
+use crate::policy::{
+    rules::{
+        expression::{Node, TextTest},
+        fields::Type,
+        problem::nearest,
+    },
+    value,
 };
 
-impl Compiler {
+impl Compiler<'_> {
     pub(super) fn function(&mut self, expression: &IdedExpr, call: &CallExpr, depth: u16) -> Typed {
         let CallExpr { func_name, target, args } = call;
         // `f(x, y)` and `x.f(y)` are the same.
@@ -54,10 +58,8 @@ impl Compiler {
             }
             ("domain_matches", [name, domains]) => {
                 let name = self.of_type(name, Type::Text, depth)?;
-                let mut domains = self.texts(domains, "write domains such as \"example.com\"")?;
-                for domain in &mut domains {
-                    *domain = domain.trim_start_matches("*.").trim_matches('.').to_ascii_lowercase();
-                }
+                let written = self.texts(domains, "write domains such as \"example.com\"")?;
+                let domains = self.domains(domains, &written)?;
                 Some((Node::Test(Box::new(name), TextTest::DomainMatches(domains)), Type::Bool))
             }
             ("in_cidr", [address, networks]) => {
@@ -93,10 +95,8 @@ impl Compiler {
                     let message = format!("{name} does not take {} values", operands.len());
                     return self.wrong(expression, message, "docs/rules.md shows how functions are called");
                 }
-                let near = KNOWN.iter().map(|known| (strsim::jaro_winkler(name, known), known));
-                let near = near.filter(|near| near.0 > 0.8).max_by(|left, right| left.0.total_cmp(&right.0));
-                let help = match near {
-                    Some((_, known)) => format!("did you mean {known}?"),
+                let help = match nearest(name, &KNOWN) {
+                    Some(known) => format!("did you mean {known}?"),
                     None => format!("write one of {}, has, exists, all", KNOWN.join(", ")),
                 };
                 self.wrong(expression, format!("there is no function {name}"), help)
@@ -114,6 +114,23 @@ impl Compiler {
                 None
             }
         }
+    }
+
+    /// Names of domains in the form in which names are compared with them.
+    fn domains(&mut self, expression: &IdedExpr, written: &[String]) -> Option<Vec<String>> {
+        let mut domains = Vec::with_capacity(written.len());
+        for text in written {
+            match value::domain(text) {
+                Ok(domain) => domains.push(domain.0.to_string()),
+                Err(problem) => {
+                    let problem = problem.replacen("write ", &format!("{text:?} is no domain name: write "), usize::from(problem.starts_with("write ")));
+                    let (message, help) = problem.split_once(": write ").unwrap_or((&problem, "domains such as \"example.com\""));
+                    self.wrong(expression, message, format!("write {help}"));
+                    return None;
+                }
+            }
+        }
+        Some(domains)
     }
 
     fn networks(&mut self, expression: &IdedExpr) -> Option<Vec<IpNet>> {

@@ -11,7 +11,7 @@ use crate::policy::rules::{
     fields::Type,
 };
 
-impl Compiler {
+impl Compiler<'_> {
     pub(super) fn call(&mut self, expression: &IdedExpr, call: &CallExpr, depth: u16) -> Typed {
         let CallExpr { func_name, target, args } = call;
         match (func_name.as_str(), target, args.as_slice()) {

@@ -11,10 +11,10 @@ use crate::policy::rules::{
     fields::{self, Type},
 };
 
-impl Compiler {
+impl Compiler<'_> {
     pub(super) fn name(&mut self, expression: &IdedExpr, name: &str) -> Typed {
-        if let Some(depth) = self.variables.iter().rposition(|(variable, _)| variable == name) {
-            let kind = self.variables.get(depth).map_or(Type::Text, |(_, kind)| *kind);
+        if let Some(depth) = self.variables.iter().rposition(|variable| variable.name == name) {
+            let kind = self.variables.get(depth).map_or(Type::Text, |variable| variable.kind);
             return Some((Node::Item(depth, Part::Itself), kind));
         }
         self.field(expression, name)
@@ -38,7 +38,7 @@ impl Compiler {
 
     pub(super) fn select(&mut self, expression: &IdedExpr, select: &SelectExpr) -> Typed {
         let selected = match path_of(&select.operand) {
-            Some(operand) if !self.variables.iter().any(|(name, _)| *name == operand) => {
+            Some(operand) if !self.variables.iter().any(|variable| variable.name == operand) => {
                 let path = format!("{operand}.{}", select.field);
                 let is_below_map = fields::find(&operand).is_some_and(|row| row.kind == Type::Labels);
                 if is_below_map {
