@@ -40,7 +40,7 @@ complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "doctor" -d 
 complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "coverage" -d 'Say which ways to send are seen on this host, and which are not'
 complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "data" -d 'See and replace the data about who owns addresses'
 complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "check" -d 'Check a configuration file, and the lists, rules, certificates and secrets that it names'
-complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "test-rules" -d 'Run recorded flows through rules, and say which would have told of what'
+complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "test-rules" -d 'Run recorded flows through lists and rules, and say which would have told of what'
 complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "config" -d 'Print the default configuration, with comments'
 complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "completions" -d 'Print completions for a shell'
 complete -c egresswatch -n "__fish_egresswatch_needs_command" -f -a "man" -d 'Print the man page'
@@ -155,7 +155,7 @@ complete -c egresswatch -n "__fish_egresswatch_using_subcommand check" -s h -l h
 complete -c egresswatch -n "__fish_egresswatch_using_subcommand test-rules" -l rules -d 'Rules instead of those that the configuration names: a file, or a directory of *.toml; may be repeated' -r -F
 complete -c egresswatch -n "__fish_egresswatch_using_subcommand test-rules" -l enable -d 'Id of a rule of --rules to switch on, over what its file says; may be repeated' -r
 complete -c egresswatch -n "__fish_egresswatch_using_subcommand test-rules" -l replay -d 'Recorded flows as JSON Lines; - for standard input' -r -F
-complete -c egresswatch -n "__fish_egresswatch_using_subcommand test-rules" -s c -l config -d 'Configuration file, for its rules [default: /etc/egresswatch/config.toml if it exists]' -r -F
+complete -c egresswatch -n "__fish_egresswatch_using_subcommand test-rules" -s c -l config -d 'Configuration file, for its lists and rules [default: /etc/egresswatch/config.toml if it exists]' -r -F
 complete -c egresswatch -n "__fish_egresswatch_using_subcommand test-rules" -l color -d 'When to use colours; NO_COLOR is honoured' -r -f -a "auto\t''
 always\t''
 never\t''"

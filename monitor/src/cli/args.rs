@@ -321,11 +321,16 @@ pub(super) struct CheckArguments {
     pub(super) json: bool,
 }
 
-/// Run recorded flows through rules, and say which would have told of what
+/// Run recorded flows through lists and rules, and say which would have told of what
 ///
-/// FILE holds what `egresswatch run --flows --json` wrote. Every contact counts as a first one, because nothing is known
-/// before the first record. The exit code is 0 if every line could be read and at least one is of a flow, whether a rule
-/// fired or not; 1 if not; 3 if a rule is wrong.
+/// FILE holds what `egresswatch run --flows --json` wrote. Each flow is matched anew with the lists of the configuration,
+/// by its address, owner and names as they were recorded, and judged by rules, thresholds, suppressions and times of
+/// maintenance, as of the times of the records; what lists tell is summed up as it is live. Every contact counts as a
+/// first one, because nothing is known before the first record. Nothing is looked up anew: what a record lacks, such as
+/// the hash of an executable that was not read, is unknown. docs/rules.md says more.
+///
+/// The exit code is 0 if every line could be read and at least one is of a flow, whether something would be told or not;
+/// 1 if not; 3 if a rule or a list is wrong.
 #[derive(Args, Debug)]
 pub(super) struct TestRulesArguments {
     /// Rules instead of those that the configuration names: a file, or a directory of *.toml; may be repeated
@@ -340,7 +345,7 @@ pub(super) struct TestRulesArguments {
     /// Write JSON Lines: one object an alert, and one with the sums
     #[arg(long)]
     pub(super) json: bool,
-    /// Configuration file, for its rules [default: /etc/egresswatch/config.toml if it exists]
+    /// Configuration file, for its lists and rules [default: /etc/egresswatch/config.toml if it exists]
     #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(super) config: Option<PathBuf>,
 }

@@ -8,7 +8,7 @@ use super::{
     args::{Arguments, CheckArguments, Command},
     configuration, lists,
     lookup::{self, Target},
-    matches, run,
+    matches, rules, run,
 };
 use crate::{
     config::{self, Config},
@@ -309,7 +309,10 @@ fn check_tells_people_and_machines() {
     std::fs::write(&rules, "[[suppress]]\nasn = 64500\nexpires = 2020-01-01\n").expect("a file");
     let (result, said) = check(&format!("[policy]\nrules = [{rules:?}]\n"), false);
     assert_eq!(result.expect("good"), Status::Success, "{said}");
-    assert!(said.starts_with("note: ") && said.contains("rules.toml:1: this suppression ended with 2020-01-01"), "{said}");
+    assert!(
+        said.starts_with("note: ") && said.contains("rules.toml:1: this suppression ended with 2020-01-01"),
+        "{said}"
+    );
     assert!(said.ends_with("config.toml: good, with notes\n"), "{said}");
 }
 
@@ -360,4 +363,43 @@ fn every_failure_has_its_exit_code() {
 
 fn start(error: LoadError) -> Error {
     Error::Daemon(daemon::Error::Kernel(StartError::Load(error)))
+}
+
+#[test]
+fn recorded_flows_tell_which_program_reached_what_by_which_list_or_rule() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| {
+        let file = folder.path().join(name);
+        std::fs::write(&file, text).expect("a file");
+        file.to_string_lossy().into_owned()
+    };
+    let list = write("list.txt", "93.184.216.0/24\n");
+    let rules =
+        write("rules.toml", "[[rule]]\nid = \"web\"\ntitle = \"To the web\"\ncondition = \"'mine' in lists\"\n");
+    let config = write("config.toml", &format!("[policy]\nrules = [{rules:?}]\n[lists.mine]\nsource = {list:?}\n"));
+    let flow = |ip: &str| {
+        serde_json::json!({
+            "@timestamp": "2026-11-26T12:00:01Z",
+            "event": { "id": "e1", "dataset": "egresswatch.flow", "start": "2026-11-26T12:00:00Z" },
+            "process": { "name": "curl", "executable": "/usr/bin/curl" },
+            "network": { "transport": "tcp", "direction": "egress" },
+            "destination": { "ip": ip, "port": 443, "domain": "www.example.com" },
+            "egresswatch": { "flow": { "id": "1.1", "facts": ["sent"], "out": { "payload_bytes": 1500 } }, "owner": { "asn": 64500 } },
+        })
+    };
+    let flows = write("flows.jsonl", &format!("{}\n\n{}\n", flow("192.0.2.1"), flow("93.184.216.34")));
+    let run = |more: &[&str]| {
+        let arguments = ["egresswatch", "test-rules", "--config", &config, "--replay", &flows];
+        let Command::TestRules(arguments) =
+            Arguments::parse_from(arguments.into_iter().chain(more.iter().copied())).command
+        else {
+            panic!("another command")
+        };
+        let mut bytes = Vec::new();
+        let status = rules::test(&arguments, &mut Output::new(&mut bytes, false)).expect("an answer");
+        assert_eq!(status, Status::Success);
+        String::from_utf8(bytes).expect("text")
+    };
+    insta::assert_snapshot!(run(&[]));
+    insta::assert_snapshot!(run(&["--json"]));
 }

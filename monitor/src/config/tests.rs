@@ -110,7 +110,10 @@ fn rules_name_lists_that_are_there_switched_off_or_not() {
     };
     let good = rules(&["us-doj-dsp", "fetched", "of-a-file"]).unwrap_or_else(|error| panic!("{error}"));
     let notices: Vec<_> = good.notices(jiff::Timestamp::now()).collect();
-    assert!(notices.len() == 1 && notices[0].contains("rules.toml:5: this suppression ended with 2020-01-01"), "{notices:?}");
+    assert!(
+        notices.len() == 1 && notices[0].contains("rules.toml:5: this suppression ended with 2020-01-01"),
+        "{notices:?}"
+    );
     let error = rules(&["of-a-fil", "fetchd"]).err().map(|error| error.to_string()).unwrap_or_default();
     for expected in [
         "rules.toml:4:14: lists is never \"of-a-fil\"\n  help: did you mean \"of-a-file\"?",

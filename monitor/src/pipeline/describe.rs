@@ -142,20 +142,16 @@ impl Describer {
             };
         }
         let owner = self.ownership.lookup(address);
-        let mut matches = self.lists.match_address(address, &owner);
-        if let Some(translated) = flow.translated.filter(|translated| translated.ip() != address) {
-            let owner = self.ownership.lookup(translated.ip());
-            matches.extend(self.lists.match_address(translated.ip(), &owner));
-        }
+        let translated = flow.translated.map(|translated| translated.ip()).filter(|translated| *translated != address);
+        let translated = translated.map(|translated| (translated, self.ownership.lookup(translated)));
         let names = self.names_of(flow);
         let target = names.proxied.as_ref().and_then(Proxied::address);
         let target_owner = target.map(|target| self.ownership.lookup(target));
-        if let Some((target, owner)) = target.zip(target_owner.as_ref()) {
-            add_new(&mut matches, self.lists.match_address(target, owner));
-        }
-        for named in names.names.iter().filter(|named| named.is_decisive) {
-            add_new(&mut matches, self.lists.match_name(named.name.as_str()));
-        }
+        let addresses = std::iter::once((address, &owner))
+            .chain(translated.as_ref().map(|(translated, owner)| (*translated, owner)))
+            .chain(target.zip(target_owner.as_ref()));
+        let decisive = names.names.iter().filter(|named| named.is_decisive).map(|named| named.name.as_str());
+        let matches = self.lists.match_flow(addresses, decisive);
         let file = match (&mut self.executables, &actor) {
             (Some(executables), Some(actor)) if needs_file || !matches.is_empty() => {
                 // At its first sight the flow's process was seen to run the file.
@@ -181,14 +177,5 @@ impl Describer {
             at: flow.at,
         };
         self.names.of(&asker)
-    }
-}
-
-/// Adds the matches that are not there yet: several names of a flow may hit one entry.
-fn add_new(matches: &mut Vec<Match>, more: Vec<Match>) {
-    for hit in more {
-        if !matches.contains(&hit) {
-            matches.push(hit);
-        }
     }
 }

@@ -4,6 +4,7 @@ mod config;
 mod contact;
 pub mod feeds;
 mod history;
+mod hits;
 mod index;
 mod list;
 mod lists;

@@ -160,10 +160,7 @@ fn shrinking_is_told_and_can_be_accepted() {
     keep(&[feed(folder.path(), &whole, "")], &state).unwrap();
     let shrunk = feed(folder.path(), "192.0.2.1\n", "");
     assert_eq!(shrunk.state.keys, 20);
-    assert!(
-        shrunk.state.kept.as_ref().is_some_and(|why| why.contains("holds 1 entry where it held 20")),
-        "{shrunk:?}"
-    );
+    assert!(shrunk.state.kept.as_ref().is_some_and(|why| why.contains("holds 1 entry where it held 20")), "{shrunk:?}");
     // What is in force by the last good one is not kept as a new good one.
     keep(&[shrunk], &state).unwrap();
     assert_eq!(feed(folder.path(), "192.0.2.1\n", "").state.keys, 20);

@@ -198,8 +198,20 @@ impl<C: Clone> Engine<C> {
             return true;
         }
         let facts = Facts::of(sighting, &self.zone);
+        self.permits(&facts, sighting.flow.at, lists, level, context)
+    }
+
+    /// The same by the facts.
+    pub(super) fn permits<'l>(
+        &mut self,
+        facts: &Facts<'_>,
+        at: BootTime,
+        lists: impl Iterator<Item = &'l str> + Clone,
+        level: Level,
+        context: &C,
+    ) -> bool {
         let inner = Arc::clone(&self.rules.inner);
-        let is_good = |list| inner.suppressions.iter().any(|known| known.fits(&facts, Ground::List(list)));
+        let is_good = |list| inner.suppressions.iter().any(|known| known.fits(facts, Ground::List(list)));
         if lists.clone().all(is_good) {
             self.stats.suppressed += 1;
             return false;
@@ -211,7 +223,7 @@ impl<C: Clone> Engine<C> {
             return true;
         }
         self.stats.maintained += 1;
-        let due_at = BootTime(sighting.flow.at.0.saturating_add(MAINTENANCE_CHECK_NS));
+        let due_at = BootTime(at.0.saturating_add(MAINTENANCE_CHECK_NS));
         Back::add(&mut self.lists_held, None, level, context, due_at);
         self.note_due(due_at);
         false

@@ -4,6 +4,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use serde_json::{Value, json};
 
 use super::{super::*, *};
+use crate::policy::Lists;
 
 /// 2026-11-26 12:00:00 UTC, a Thursday.
 const NOON: i64 = 1_795_694_400;
@@ -40,14 +41,28 @@ fn to(record: Value, ip: &str, asn: u32) -> Value {
 fn replay(rule: &str) -> Replay {
     let text = format!("[[rule]]\nid = \"r\"\ntitle = \"R\"\ncondition = \"true\"\n{rule}\n");
     let rules = Rules::compile([("r.toml", text.as_str())], &[], &[], None).unwrap_or_else(|errors| panic!("{errors}"));
-    Replay::new(rules, TimeZone::UTC)
+    played(rules)
 }
 
-fn told(replay: &mut Replay, record: &Value) -> Vec<RuleDecision<String>> {
-    match replay.take_in(record) {
-        Replayed::Flow { decisions, .. } => decisions,
+/// A replay without lists.
+fn played(rules: Rules) -> Replay {
+    let lists = Lists::new([], &[], &[]).unwrap();
+    Replay::new(&crate::policy::Config::default(), lists, rules, TimeZone::UTC)
+}
+
+fn told(replay: &mut Replay, record: &Value) -> Vec<RuleDecision<Arc<Recorded>>> {
+    match replay.take_in(1, record.clone()) {
+        Replayed::Flow { told, .. } => by_rules(told),
         Replayed::Skipped => panic!("no flow: {record}"),
     }
+}
+
+fn by_rules(told: Vec<Alert>) -> Vec<RuleDecision<Arc<Recorded>>> {
+    let rule = |told| match told {
+        Alert::Rule(decision) => decision,
+        Alert::Lists(decision) => panic!("by lists: {decision:?}"),
+    };
+    told.into_iter().map(rule).collect()
 }
 
 /// How many alerts each record gives.
@@ -190,7 +205,7 @@ fn what_is_folded_is_told_in_the_next_alert_or_in_a_sum() {
         [(RuleCause::Folded, 2), (RuleCause::Matched, 0)]
     );
     assert_eq!(told(&mut replay, &flow(5, 602, 602, 1)).len(), 0);
-    let rest = replay.finish();
+    let rest = by_rules(replay.finish());
     assert_eq!(rest.iter().map(|one| (one.cause, one.folded)).collect::<Vec<_>>(), [(RuleCause::Folded, 1)]);
 }
 
@@ -214,12 +229,25 @@ fn what_is_known_to_be_good_is_not_told_until_it_expires() {
         ("executable = \"/usr/bin/tool\"\nasn = 64501", 1),
         ("rule = \"r\"", 0),
         ("list = \"some-list\"", 1),
+        ("image = \"shop/web:1.25\"", 0),
+        ("image = \"shop/web\"", 1),
+        ("namespace = \"shop\"", 0),
+        ("namespace = \"bank\"", 1),
+        ("organisation = \"Example Networks\"", 0),
+        ("organisation = \"Example\"", 1),
+        ("package = \"tool\"", 0),
+        ("package = \"other\"", 1),
         // Unknown fits nothing.
         ("unit = \"tool.service\"", 1),
         ("asn = 64500\nexpires = 2026-11-26", 0),
         ("asn = 64500\nexpires = 2026-11-25", 1),
     ] {
-        assert_eq!(counts(&format!("[[suppress]]\n{suppress}"), &[flow(1, 0, 0, 1)]), [expected], "{suppress}");
+        let mut record = flow(1, 0, 0, 1);
+        record["package"] = json!({ "name": "tool" });
+        record["egresswatch"]["container"] = json!({ "image": "shop/web:1.25" });
+        record["orchestrator"] = json!({ "namespace": "shop" });
+        record["egresswatch"]["owner"]["organisation"] = json!("Example Networks");
+        assert_eq!(counts(&format!("[[suppress]]\n{suppress}"), &[record]), [expected], "{suppress}");
     }
 }
 
@@ -244,8 +272,8 @@ fn a_rule_that_ignores_takes_the_flow_from_the_others() {
     let text = "[[rule]]\nid = \"i\"\ntitle = \"I\"\naction = \"ignore\"\ncondition = \"destination.port == 443\"\n\
                 [[rule]]\nid = \"r\"\ntitle = \"R\"\ncondition = \"true\"\n";
     let rules = Rules::compile([("r.toml", text)], &[], &[], None).unwrap();
-    let mut replay = Replay::new(rules, TimeZone::UTC);
-    assert_eq!(replay.take_in(&flow(1, 0, 0, 1)), Replayed::Flow { is_ignored: true, decisions: Vec::new() });
+    let mut replay = played(rules);
+    assert_eq!(replay.take_in(1, flow(1, 0, 0, 1)), Replayed::Flow { is_ignored: true, told: Vec::new() });
     assert_eq!(told(&mut replay, &with(flow(2, 0, 0, 1), "/destination/port", json!(80))).len(), 1);
 }
 
@@ -259,7 +287,7 @@ fn what_was_counted_survives_another_policy() {
         Rules::compile([("r.toml", text.as_str())], &[], &[], None).unwrap()
     };
     for (bytes, expected) in [(1_000, 1), (1_001, 0)] {
-        let mut replay = Replay::new(rule(1_000), TimeZone::UTC);
+        let mut replay = played(rule(1_000));
         assert_eq!(told(&mut replay, &flow(1, 0, 0, 600)).len(), 0);
         replay.set_rules(rule(bytes));
         assert_eq!(told(&mut replay, &flow(2, 1, 1, 600)).len(), expected, "{bytes}");
@@ -284,8 +312,125 @@ fn a_recorded_container_is_asked_as_a_live_one() {
         ("process.labels['app'] != 'web' || process.namespace != 'shop'", 0),
     ] {
         let text = format!("[[rule]]\nid = \"r\"\ntitle = \"R\"\ncondition = \"{condition}\"\n");
-        let rules = Rules::compile([("r.toml", text.as_str())], &[], &[], None).unwrap_or_else(|errors| panic!("{errors}"));
-        let mut replay = Replay::new(rules, TimeZone::UTC);
+        let rules =
+            Rules::compile([("r.toml", text.as_str())], &[], &[], None).unwrap_or_else(|errors| panic!("{errors}"));
+        let mut replay = played(rules);
         assert_eq!(told(&mut replay, &record).len(), expected, "{condition}");
     }
+}
+
+/// A replay of the embedded lists, by default settings.
+fn with_lists(rules: &str, own: &str) -> Replay {
+    let mut lists = Lists::embedded_files().unwrap();
+    if !own.is_empty() {
+        lists.push(crate::policy::List::parse("own.toml", own).unwrap());
+    }
+    let rules = Rules::compile([("r.toml", rules)], &[], &[], None).unwrap_or_else(|errors| panic!("{errors}"));
+    let lists = Lists::new(lists, &[], &[]).unwrap();
+    Replay::new(&crate::policy::Config::default(), lists, rules, TimeZone::UTC)
+}
+
+/// What each record told, as `list cause` or the rule's id, with the line that it stands for.
+fn lines(replay: &mut Replay, records: &[Value]) -> Vec<String> {
+    let mut lines = Vec::new();
+    let shown = |told: Vec<Alert>, at: String| -> Vec<String> {
+        let one = |told: &Alert| match told {
+            Alert::Rule(decision) => format!("{at}: {} of {}", decision.rule.id, decision.context.line),
+            Alert::Lists(decision) => {
+                let mut ids: Vec<_> = decision.matches.iter().map(|hit| hit.list.id.to_string()).collect();
+                ids.dedup();
+                let Recorded { line, .. } = &*decision.context;
+                format!("{at}: {} {:?} {:?} of {line}", ids.join("+"), decision.cause, decision.level)
+            }
+        };
+        told.iter().map(one).collect()
+    };
+    for (index, record) in records.iter().enumerate() {
+        match replay.take_in(index + 1, record.clone()) {
+            Replayed::Flow { told, .. } => lines.extend(shown(told, (index + 1).to_string())),
+            Replayed::Skipped => panic!("no flow: {record}"),
+        }
+    }
+    lines.extend(shown(replay.finish(), "end".to_owned()));
+    lines
+}
+
+const OWN_LIST: &str = "id = \"own\"\ntitle = \"Own\"\nabout = \"x\"\nsource = \"https://example.org\"\n\
+    as_of = 2026-01-01\nseverity = \"low\"\nenabled = true\n[[entity]]\nname = \"E\"\nrelation = \"topical\"\n\
+    domains = [\"listed.example\"]\ncidrs = [\"93.184.216.0/24\"]\n";
+
+#[test]
+fn a_replay_matches_lists_anew_by_address_owner_and_name() {
+    // China Mobile, by its number; what was recorded of lists does not count.
+    let mut by_owner = to(flow(1, 0, 0, 100), "120.232.0.1", 9_808);
+    by_owner["egresswatch"]["lists"] = json!(["gone"]);
+    let told = lines(&mut with_lists("", ""), &[by_owner.clone()]);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("us-fcc-covered") && told[0].contains("FirstContact Sent of 1"), "{told:?}");
+    // By its address, and by a name that is near enough; a far one counts for nothing.
+    assert_eq!(lines(&mut with_lists("", OWN_LIST), &[flow(1, 0, 0, 100)]), ["1: own FirstContact Sent of 1"]);
+    let named = |decisive: bool| {
+        let mut record = to(flow(1, 0, 0, 100), "198.51.100.7", 64_501);
+        record["egresswatch"]["names"] =
+            json!([{ "name": "cdn.listed.example", "source": "tls_sni", "decisive": decisive }]);
+        record
+    };
+    assert_eq!(lines(&mut with_lists("", OWN_LIST), &[named(true)]), ["1: own FirstContact Sent of 1"]);
+    assert!(lines(&mut with_lists("", OWN_LIST), &[named(false)]).is_empty());
+    // Where the proxy was asked to go, and what a translation makes of the address.
+    let mut proxied = to(flow(1, 0, 0, 100), "198.51.100.7", 64_501);
+    proxied["egresswatch"]["proxied"] = json!({ "protocol": "socks5", "ip": "93.184.216.9", "port": 80 });
+    assert_eq!(lines(&mut with_lists("", OWN_LIST), &[proxied]), ["1: own FirstContact Sent of 1"]);
+    let mut translated = to(flow(1, 0, 0, 100), "198.51.100.7", 64_501);
+    translated["destination"]["nat"] = json!({ "ip": "93.184.216.9" });
+    assert_eq!(lines(&mut with_lists("", OWN_LIST), &[translated]), ["1: own FirstContact Sent of 1"]);
+    // Rules see the lists of today.
+    let rules = "[[rule]]\nid = \"r\"\ntitle = \"R\"\ncondition = \"'own' in lists && !('gone' in lists)\"\n";
+    let mut seen = flow(1, 0, 0, 100);
+    seen["egresswatch"]["lists"] = json!(["gone"]);
+    assert_eq!(lines(&mut with_lists(rules, OWN_LIST), &[seen])[0], "1: r of 1");
+    // The monitor's own flows are nobody's business.
+    let mut own = flow(1, 0, 0, 100);
+    own["egresswatch"]["process"] = json!({ "is_own": true });
+    assert!(lines(&mut with_lists("", OWN_LIST), &[own]).is_empty());
+}
+
+#[test]
+fn a_replay_tells_of_lists_as_the_tracker_does_live() {
+    // An attempt waits for more, and is told as what it is when nothing comes; then the level rises, then sums follow.
+    let records =
+        [flow(1, 0, 0, 0), flow(2, 60, 60, 0), flow(3, 61, 61, 500), flow(4, 62, 62, 500), flow(5, 90, 90, 1)];
+    let told = lines(&mut with_lists("", OWN_LIST), &records);
+    assert_eq!(
+        told,
+        [
+            "2: own FirstContact Attempted of 1",
+            "3: own LevelRaised Sent of 3",
+            "5: own Rollup Sent of 4",
+            "end: own Rollup Sent of 5"
+        ]
+    );
+    // What is known to be good, ignored, or comes during maintenance is not told.
+    for (rules, expected) in [
+        ("[[suppress]]\nlist = \"own\"\nasn = 64500\n", &[][..]),
+        ("[[suppress]]\nlist = \"own\"\nasn = 64501\n", &["1: own FirstContact Sent of 1"]),
+        ("[[rule]]\nid = \"i\"\ntitle = \"I\"\naction = \"ignore\"\ncondition = \"destination.port == 443\"\n", &[]),
+        ("[[maintenance]]\nfrom = 11:00:00\nto = 13:00:00\nrules = [\"own\"]\n", &["end: maintenance of 1"]),
+    ] {
+        assert_eq!(lines(&mut with_lists(rules, OWN_LIST), &[flow(1, 0, 0, 100)]), expected, "{rules}");
+    }
+}
+
+#[test]
+fn a_replay_tells_the_time_of_the_zone_and_who_reached_what() {
+    let text = "[[rule]]\nid = \"r\"\ntitle = \"R\"\ncondition = \"time.local_hour == 14 && time.hour == 12\"\n";
+    let rules = Rules::compile([("r.toml", text)], &[], &[], None).unwrap();
+    let zone = TimeZone::fixed(jiff::tz::offset(2));
+    let mut replay = Replay::new(&crate::policy::Config::default(), Lists::new([], &[], &[]).unwrap(), rules, zone);
+    let mut record = flow(1, 0, 0, 1);
+    record["destination"]["domain"] = json!("www.example.com");
+    let decisions = told(&mut replay, &record);
+    let recorded = &decisions[0].context;
+    assert_eq!((recorded.id(), recorded.program()), ("r1-0", Some("/usr/bin/tool")));
+    assert_eq!(recorded.destination().as_deref(), Some("93.184.216.34:443 (www.example.com)"));
 }

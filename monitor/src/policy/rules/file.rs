@@ -118,9 +118,8 @@ impl Contents {
         let references = std::mem::take(&mut self.references);
         self.problems.extend(references.problems(&rules, self.known_lists.as_deref()));
         let files = &self.files;
-        self.problems.sort_by_key(|problem| {
-            (files.iter().position(|file| *file == problem.file), problem.line, problem.column)
-        });
+        self.problems
+            .sort_by_key(|problem| (files.iter().position(|file| *file == problem.file), problem.line, problem.column));
     }
 
     fn take_in(&mut self, place: &mut Place<'_>) {

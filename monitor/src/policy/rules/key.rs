@@ -78,7 +78,8 @@ impl Key {
     }
 }
 
-fn actor(facts: &Facts<'_>) -> Actor {
+/// The program of a flow.
+pub(super) fn actor(facts: &Facts<'_>) -> Actor {
     match (&facts.executable, &facts.process_name) {
         (Some(path), _) => Actor::Executable(Path::new(&**path).into()),
         (None, Some(name)) => Actor::Named(Arc::from(&**name)),

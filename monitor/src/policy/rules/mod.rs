@@ -28,7 +28,7 @@ pub use self::{
     facts::Sighting,
     page::markdown,
     problem::{RuleErrors, RuleProblem},
-    replay::{Replay, Replayed},
+    replay::{Alert, Recorded, Replay, Replayed},
     threshold::Evidence,
 };
 use self::{

@@ -226,7 +226,11 @@ fn mistakes_in_conditions_are_refused() {
             "\"https://example.org\" is no domain name",
             "write the name alone",
         ),
-        ("destination.names.exists(n, domain_matches(n.name, '192.0.2'))", "neither an address nor a domain", "such as"),
+        (
+            "destination.names.exists(n, domain_matches(n.name, '192.0.2'))",
+            "neither an address nor a domain",
+            "such as",
+        ),
         ("'de' in destination.countries", "never \"de\"", "two upper-case letters"),
         ("process.sha256 == 'abc'", "never \"abc\"", "64"),
         ("destination.ip == 'example.com'", "this is no address", "in_cidr"),
@@ -328,7 +332,8 @@ rules = ["mine", "yours", "us-ofac-sdn", "habitual"]
     let errors = Rules::compile([("a.toml", first), ("b.toml", second)], &[], &[], Some(&known_lists)).unwrap_err();
     insta::assert_snapshot!(errors.to_string());
     // Ids of other files, of embedded rules and of lists are known; half a minute is a window.
-    let second = second.replace("02:00:30\nrules", "02:01:00\nrules").replace("\"habitual\"", "\"memory-only-program\"");
+    let second =
+        second.replace("02:00:30\nrules", "02:01:00\nrules").replace("\"habitual\"", "\"memory-only-program\"");
     let second = second.replace("\"yours\"", "\"your\"").replace("\"mine\", ", "");
     let good = Rules::compile([("b.toml", second.as_str())], &[], &[], Some(&known_lists));
     assert!(good.is_ok(), "{good:?}");
@@ -370,7 +375,8 @@ fn the_shipped_example_is_good() {
     let text = fs::read_to_string(file).unwrap();
     let known_lists: Vec<_> =
         crate::policy::Lists::embedded_files().unwrap().into_iter().map(|list| list.header.id).collect();
-    let rules = Rules::new(&[("example.toml".into(), text)], &[], &[], Some(&known_lists)).unwrap_or_else(|errors| panic!("{errors}"));
+    let rules = Rules::new(&[("example.toml".into(), text)], &[], &[], Some(&known_lists))
+        .unwrap_or_else(|errors| panic!("{errors}"));
     assert!(rules.headers().any(|header| &*header.id == "backup-host"));
 }
 

@@ -123,8 +123,13 @@ impl Compiler<'_> {
             match value::domain(text) {
                 Ok(domain) => domains.push(domain.0.to_string()),
                 Err(problem) => {
-                    let problem = problem.replacen("write ", &format!("{text:?} is no domain name: write "), usize::from(problem.starts_with("write ")));
-                    let (message, help) = problem.split_once(": write ").unwrap_or((&problem, "domains such as \"example.com\""));
+                    let problem = problem.replacen(
+                        "write ",
+                        &format!("{text:?} is no domain name: write "),
+                        usize::from(problem.starts_with("write ")),
+                    );
+                    let (message, help) =
+                        problem.split_once(": write ").unwrap_or((&problem, "domains such as \"example.com\""));
                     self.wrong(expression, message, format!("write {help}"));
                     return None;
                 }
