@@ -3,7 +3,11 @@
 //! What is not told at once is counted, and the count is told: in the next alert on the same key, or in a summary when
 //! the time to fold is over. An alert that is suppressed as known to be good is only counted ([`EngineStats`]).
 
-use std::{collections::HashMap, num::NonZeroUsize, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    num::NonZeroUsize,
+    sync::Arc,
+};
 
 use jiff::{Timestamp, tz::TimeZone};
 
@@ -88,6 +92,8 @@ pub struct Engine<C> {
     baseline: Baseline,
     /// List alerts that came during maintenance.
     lists_held: Option<Back<C>>,
+    /// The lists that these were of.
+    held_lists: BTreeSet<String>,
     due_at: Option<BootTime>,
     stats: EngineStats,
 }
@@ -140,6 +146,7 @@ impl<C: Clone> Engine<C> {
             flows: Recent::new(NonZeroUsize::new(FLOWS).unwrap_or(NonZeroUsize::MIN)),
             baseline,
             lists_held: None,
+            held_lists: BTreeSet::new(),
             due_at: None,
             stats: EngineStats::default(),
         }
@@ -218,10 +225,10 @@ impl<C: Clone> Engine<C> {
         }
         let Some(local) = facts.local() else { return true };
         let is_maintained = |list| inner.maintenance.iter().any(|window| window.holds(&local, Ground::List(list)));
-        let mut lists = lists;
-        if !lists.all(is_maintained) {
+        if !lists.clone().all(is_maintained) {
             return true;
         }
+        self.held_lists.extend(lists.map(str::to_owned));
         self.stats.maintained += 1;
         let due_at = BootTime(at.0.saturating_add(MAINTENANCE_CHECK_NS));
         Back::add(&mut self.lists_held, None, level, context, due_at);
@@ -438,13 +445,17 @@ impl<C: Clone> Engine<C> {
                 }
             }
         }
+        let are_maintained = self.held_lists.iter().any(|list| is_maintained(Ground::List(list)));
         match self.lists_held.take() {
-            Some(mut held) if held.due_at > now || is_maintained(Ground::List("")) => {
+            Some(mut held) if held.due_at > now || are_maintained => {
                 held.due_at = held.due_at.max(later);
                 note(held.due_at);
                 self.lists_held = Some(held);
             }
-            Some(held) => decisions.push(held.told(&maintained_lists(), now)),
+            Some(held) => {
+                self.held_lists.clear();
+                decisions.push(held.told(&maintained_lists(), now));
+            }
             None => {}
         }
         self.due_at = next;

@@ -422,6 +422,14 @@ fn a_replay_tells_of_lists_as_the_tracker_does_live() {
 }
 
 #[test]
+fn alerts_of_lists_wait_for_the_end_of_a_window_that_names_their_list() {
+    let window = "[[maintenance]]\nfrom = 11:00:00\nto = 13:00:00\nrules = [\"own\"]\n";
+    let records = [flow(1, 0, 0, 100), flow(2, 120, 120, 100), flow(3, 3_700, 3_700, 100)];
+    let told = lines(&mut with_lists(window, OWN_LIST), &records);
+    assert_eq!(told, ["3: maintenance of 2", "end: own Rollup Sent of 3"]);
+}
+
+#[test]
 fn a_replay_tells_the_time_of_the_zone_and_who_reached_what() {
     let text = "[[rule]]\nid = \"r\"\ntitle = \"R\"\ncondition = \"time.local_hour == 14 && time.hour == 12\"\n";
     let rules = Rules::compile([("r.toml", text)], &[], &[], None).unwrap();
