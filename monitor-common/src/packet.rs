@@ -94,7 +94,7 @@ impl Headers {
     /// Takes the fields of a TCP header, and returns the header's length.
     #[inline(always)]
     fn read_tcp(&mut self, tcp: &[u8; 14]) -> u32 {
-        self.read_ports(&[tcp[0], tcp[1], tcp[2], tcp[3]]);
+        self.read_ports([tcp[0], tcp[1], tcp[2], tcp[3]]);
         self.tcp_sequence = u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]);
         self.tcp_flags = tcp[13];
         u32::from(tcp[12] >> 4) * 4
@@ -102,7 +102,7 @@ impl Headers {
 
     /// Takes the ports, with which every transport that has some begins.
     #[inline(always)]
-    fn read_ports(&mut self, ports: &[u8; 4]) {
+    fn read_ports(&mut self, ports: [u8; 4]) {
         self.source_port_be = u16::from_ne_bytes([ports[0], ports[1]]);
         self.destination_port_be = u16::from_ne_bytes([ports[2], ports[3]]);
     }
@@ -128,7 +128,7 @@ fn read_plain_headers(packet: &impl Packet) -> Option<Headers> {
         if headers.protocol == PROTOCOL_TCP {
             headers.header_bytes = 20 + headers.read_tcp(packet.linear::<20, 14>()?);
         } else if headers.protocol == PROTOCOL_UDP {
-            headers.read_ports(packet.linear::<20, 4>()?);
+            headers.read_ports(*packet.linear::<20, 4>()?);
             headers.header_bytes = 20 + UDP_HEADER_BYTES;
         } else {
             return None;
@@ -146,7 +146,7 @@ fn read_plain_headers(packet: &impl Packet) -> Option<Headers> {
     if headers.protocol == PROTOCOL_TCP {
         headers.header_bytes = 40 + headers.read_tcp(packet.linear::<40, 14>()?);
     } else if headers.protocol == PROTOCOL_UDP {
-        headers.read_ports(packet.linear::<40, 4>()?);
+        headers.read_ports(*packet.linear::<40, 4>()?);
         headers.header_bytes = 40 + UDP_HEADER_BYTES;
     } else {
         return None;
@@ -175,7 +175,7 @@ fn read_any_headers(packet: &impl Packet) -> Option<Headers> {
     let transport_bytes = match headers.protocol {
         PROTOCOL_TCP => headers.read_tcp(&packet.load::<14>(transport)?),
         PROTOCOL_UDP | PROTOCOL_UDP_LITE | PROTOCOL_SCTP => {
-            headers.read_ports(&packet.load::<4>(transport)?);
+            headers.read_ports(packet.load::<4>(transport)?);
             // SCTP's common header (RFC 9260, section 3.1); its chunks count as payload.
             if headers.protocol == PROTOCOL_SCTP { 12 } else { UDP_HEADER_BYTES }
         }

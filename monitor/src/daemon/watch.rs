@@ -199,7 +199,7 @@ impl Watch {
                     guard?.clear_ready();
                     self.read(Ring::Flow);
                 }
-                () = std::future::ready(()), if takes_flows && self.rings.more_flows => self.read(Ring::Flow),
+                () = std::future::ready(()), if takes_flows && self.rings.more_flows() => self.read(Ring::Flow),
                 _ = flow_timer.tick(), if takes_flows => {
                     self.read(Ring::Flow);
                     flow_timer.reset_after(if self.rings.is_idle { IDLE_INTERVAL } else { FLOW_INTERVAL });

@@ -98,7 +98,7 @@ impl<'a> Fetcher<'a> {
             Err(error) => {
                 // What came of it is in the way of the next one only.
                 let _ = fs::remove_file(&beside);
-                return Err(self.explain(url, error));
+                return Err(explain(url, error));
             }
         };
         if let Some(validators) = new {
@@ -116,20 +116,20 @@ impl<'a> Fetcher<'a> {
             None => Err(FetchError::Client(format!("{} says that nothing changed", Place::Url(url.clone())))),
         }
     }
+}
 
-    /// The reason in terms of the settings that a download has here.
-    fn explain(&self, url: &HttpUrl, error: DownloadError) -> FetchError {
-        let problem = match error {
-            DownloadError::Open(OpenError::Tls(error)) => {
-                return FetchError::Client(error.to_string().replace("tls.ca", "data.ca"));
-            }
-            DownloadError::TooLarge(limit) => {
-                format!("it has more than {limit}: check the address, or raise data.max_download")
-            }
-            error => error.to_string(),
-        };
-        FetchError::Download { address: Place::Url(url.clone()).to_string(), problem }
-    }
+/// The reason in terms of the settings that a download has here.
+fn explain(url: &HttpUrl, error: DownloadError) -> FetchError {
+    let problem = match error {
+        DownloadError::Open(OpenError::Tls(error)) => {
+            return FetchError::Client(error.to_string().replace("tls.ca", "data.ca"));
+        }
+        DownloadError::TooLarge(limit) => {
+            format!("it has more than {limit}: check the address, or raise data.max_download")
+        }
+        error => error.to_string(),
+    };
+    FetchError::Download { address: Place::Url(url.clone()).to_string(), problem }
 }
 
 fn keep(path: &Path) -> impl FnOnce(io::Error) -> FetchError + use<> {

@@ -30,8 +30,6 @@ pub(super) struct Rings {
     unhandled: VecDeque<Event>,
     /// The ring of ordinary flows held at least a batch when it was read last.
     may_hold_more: bool,
-    /// There is more of ordinary flows than was handled.
-    pub(super) more_flows: bool,
     /// The ring of flagged flows held more than was read.
     pub(super) more_flagged: bool,
     /// The last look into the rings found nothing.
@@ -70,7 +68,11 @@ impl Rings {
             let Stages { kernel, pipeline, .. } = &mut *stages;
             pipeline.handle(event, kernel, ready);
         }
-        self.more_flows = self.may_hold_more || !self.unhandled.is_empty();
+    }
+
+    /// Whether there is more of ordinary flows than was handled.
+    pub(super) fn more_flows(&self) -> bool {
+        self.may_hold_more || !self.unhandled.is_empty()
     }
 
     /// Reads a batch of a ring of flows, and says whether the ring may hold more.
@@ -107,7 +109,7 @@ impl Rings {
             self.read(Ring::Flagged, stages, ready);
         }
         self.read(Ring::Flow, stages, ready);
-        while self.more_flows {
+        while self.more_flows() {
             self.read(Ring::Flow, stages, ready);
         }
     }
