@@ -7,8 +7,7 @@ use crate::{
     config,
     control::{ClientError, ServerError},
     daemon, data,
-    kernel::{LoadError, StartError},
-    metrics,
+    kernel::{LoadError, StartError, system::CgroupMistake},
     ownership::OwnershipError,
 };
 
@@ -143,11 +142,12 @@ fn daemon_status(error: &daemon::Error) -> Status {
     match error {
         daemon::Error::Kernel(StartError::Load(error)) => match error {
             LoadError::Privilege { .. } => Status::Privilege,
-            LoadError::Cgroup { error, .. } if is_forbidden(error) => Status::Privilege,
+            LoadError::Cgroup(CgroupMistake::Unreadable { error, .. }) if is_forbidden(error) => Status::Privilege,
+            LoadError::Cgroup(_) => Status::Configuration,
             _ => Status::Unsupported,
         },
         daemon::Error::Kernel(_) | daemon::Error::Process(_) => Status::Unsupported,
-        daemon::Error::Config(_) | daemon::Error::Metrics(metrics::ServerError::Remote(_)) => Status::Configuration,
+        daemon::Error::Config(_) => Status::Configuration,
         daemon::Error::Control(ServerError::Bind { source, .. }) if is_forbidden(source) => Status::Privilege,
         daemon::Error::Ownership(_)
         | daemon::Error::Baseline(_)

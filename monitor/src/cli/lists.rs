@@ -26,7 +26,7 @@ pub(super) fn execute(arguments: &ListsArguments, output: &mut Output<'_>) -> Re
     let summary = lists.headers().iter().find(|summary| *summary.header.id == **id);
     let list = match list {
         Some(list) => Some(list),
-        None => config.own_format()?.into_iter().find(|list| *list.header.id == **id),
+        None => config.own_lists()?.into_iter().find(|list| *list.header.id == **id),
     };
     let (Some(summary), Some(list)) = (summary, list) else {
         let known: Vec<_> = lists.headers().iter().map(|summary| summary.header.id.to_string()).collect();

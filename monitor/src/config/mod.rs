@@ -3,7 +3,10 @@
 //! Each stage owns its settings and their rules; this module puts them side by side, finds the file, and turns
 //! whatever is wrong with it into a message that names the line, the key and what to write instead.
 
+mod check;
 mod difference;
+mod error;
+mod hidden;
 mod invalid;
 mod reference;
 mod source;
@@ -16,15 +19,18 @@ use std::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use check::Checked;
+pub use error::{Error, Placed};
 pub use invalid::{Invalid, Problem};
 pub use reference::{default_toml, json_schema, reference_markdown};
 
+use self::source::Reading;
 use crate::{
     containers, control, data, executables, host, kernel, limits, metrics, names, pipeline,
     policy::{
         self, List, ListError, Lists, Switches,
         feeds::{self, Feed},
-        rules::{RuleErrors, Rules},
+        rules::Rules,
     },
     process, sink,
 };
@@ -72,64 +78,6 @@ pub struct Config {
     pub metrics: metrics::Config,
 }
 
-/// Why there is no configuration.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The file cannot be read.
-    #[error("cannot read the configuration file {}: {source}", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The file says something that is no configuration.
-    #[error(transparent)]
-    Invalid(#[from] Invalid),
-    /// A list file cannot be read.
-    #[error("cannot read the list file {} of policy.files: {source}", path.display())]
-    UnreadableList {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A list is wrong, or policy.enable and policy.disable name none.
-    #[error(transparent)]
-    List(#[from] ListError),
-    /// Rule files cannot be read.
-    #[error("cannot read {} of policy.rules: {source}", path.display())]
-    UnreadableRules {
-        /// The file or directory.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// Rules are wrong, or `policy.enable_rules` and `policy.disable_rules` name none.
-    #[error(transparent)]
-    Rules(#[from] RuleErrors),
-    /// The imported ownership data cannot be used.
-    #[error(transparent)]
-    Data(#[from] data::LoadError),
-    /// Outputs will fail.
-    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
-    Outputs(Vec<sink::check::Finding>),
-    /// Several of these.
-    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
-    Several(Vec<Error>),
-}
-
-impl Error {
-    /// Itself, or what it consists of.
-    #[must_use]
-    pub fn parts(&self) -> Vec<&Self> {
-        match self {
-            Self::Several(parts) => parts.iter().collect(),
-            one => vec![one],
-        }
-    }
-}
-
 impl Config {
     /// Reads the configuration: `path` if one is given, which then must exist, else [`DEFAULT_PATH`], else defaults.
     ///
@@ -152,7 +100,10 @@ impl Config {
     /// # Errors
     /// Everything that is wrong, not only the first thing.
     pub fn parse(text: &str, origin: &str) -> Result<Self, Invalid> {
-        source::read(text).map_err(|problems| Invalid::new(origin, problems))
+        match source::read(text) {
+            Reading { config: Some(config), problems } if problems.is_empty() => Ok(config),
+            Reading { problems, .. } => Err(Invalid::new(origin, problems)),
+        }
     }
 
     /// The embedded lists and those of the user, switched as the configuration says.
@@ -168,11 +119,37 @@ impl Config {
     /// # Errors
     /// As [`Self::lists`].
     pub fn lists_with(&self, feeds: Vec<Feed>) -> Result<(Lists, Vec<feeds::State>), Error> {
-        let mut lists = self.own_format()?;
+        let (lists, states, errors) = self.gather_lists(feeds);
+        match (lists, Error::all(errors)) {
+            (_, Some(error)) => Err(error),
+            (Some(lists), None) => Ok((lists, states)),
+            // There is an error where there are no lists.
+            (None, None) => Err(Error::Several(Vec::new())),
+        }
+    }
+
+    /// The lists if they are good, how those of `[lists]` are, and everything that is wrong.
+    fn gather_lists(&self, feeds: Vec<Feed>) -> (Option<Lists>, Vec<feeds::State>, Vec<Error>) {
+        let (mut lists, mut errors) = self.own_format();
+        let is_whole = errors.is_empty();
         let (of_feeds, states): (Vec<_>, Vec<_>) = feeds.into_iter().map(|feed| (feed.list, feed.state)).unzip();
         lists.extend(of_feeds);
+        let ids: Vec<_> = lists.iter().map(|list| Arc::clone(&list.header.id)).collect();
         let policy::Config { enable, disable, severity, .. } = &self.policy;
-        Ok((Lists::switched(lists, Switches { enable, disable, severity })?, states))
+        let lists = Lists::switched(lists, Switches { enable, disable, severity });
+        let (lists, refused) = lists.map_or_else(|error| (None, error.into_parts()), |lists| (Some(lists), Vec::new()));
+        let in_filters = self.outputs.iter().flat_map(|(name, output)| {
+            let unknown = output.filter.lists.iter().filter(|id| !ids.iter().any(|known| **known == ***id));
+            unknown.map(|id| ListError::UnknownInFilter {
+                output: name.to_string(),
+                id: id.clone(),
+                instead: policy::instead(id, ids.iter().map(|id| &**id)),
+            })
+        });
+        // What a file that cannot be read would have named is not known.
+        let counts = |error: &ListError| is_whole || !error.is_about_unknown();
+        errors.extend(refused.into_iter().chain(in_filters).filter(counts).map(Error::List));
+        (lists.filter(|_| errors.is_empty()), states, errors)
     }
 
     /// What is to be said of the outputs beforehand; nothing is connected to and nothing written.
@@ -212,23 +189,46 @@ impl Config {
     /// # Errors
     /// A file that cannot be read, or everything that is wrong with all of them.
     pub fn rules(&self) -> Result<Rules, Error> {
-        let policy::Config { rules, enable_rules, disable_rules, .. } = &self.policy;
-        Ok(Rules::new(&rule_files(rules)?, enable_rules, disable_rules, self.list_ids().as_deref())?)
+        let (rules, errors) = self.gather_rules(self.list_ids().as_deref());
+        Error::all(errors).map_or(Ok(rules), Err)
     }
 
     /// The ids of all lists, also of those that are switched off; `None` if some file of lists cannot be read, of which
     /// [`Self::lists`] tells.
     #[must_use]
     pub fn list_ids(&self) -> Option<Vec<Arc<str>>> {
-        let own_format = self.own_format().ok()?.into_iter().map(|list| list.header.id);
+        let own_format = self.own_lists().ok()?.into_iter().map(|list| list.header.id);
         Some(own_format.chain(self.lists.0.keys().map(|id| id.as_str().into())).collect())
+    }
+
+    /// The rules, and everything that is wrong. Where the ids of all lists are known, any other one in a rule is a mistake.
+    fn gather_rules(&self, known_lists: Option<&[Arc<str>]>) -> (Rules, Vec<Error>) {
+        let policy::Config { rules, enable_rules, disable_rules, .. } = &self.policy;
+        let (files, mut errors) = read_rule_files(rules);
+        match Rules::new(&files, enable_rules, disable_rules, known_lists) {
+            Ok(rules) => (rules, errors),
+            Err(mut wrong) => {
+                // What a file that cannot be read would have named is not known.
+                wrong.problems.retain(|problem| errors.is_empty() || !problem.message.starts_with("there is no rule "));
+                if !wrong.problems.is_empty() {
+                    errors.push(wrong.into());
+                }
+                (Rules::default(), errors)
+            }
+        }
     }
 
     /// The embedded lists and those of the user, with all their entries.
     pub fn list_files(&self) -> Result<Vec<List>, Error> {
-        let mut lists = self.own_format()?;
+        let mut lists = self.own_lists()?;
         lists.extend(self.feeds(feeds::BAD_LINES_TOLD).into_iter().map(|feed| feed.list));
         Ok(lists)
+    }
+
+    /// The embedded lists and those of `policy.files`, with all their entries.
+    pub(crate) fn own_lists(&self) -> Result<Vec<List>, Error> {
+        let (lists, errors) = self.own_format();
+        Error::all(errors).map_or(Ok(lists), Err)
     }
 
     /// The lists of `[lists]` with their state, and at most so many of the bad lines of each.
@@ -237,49 +237,71 @@ impl Config {
         feeds::load(&self.lists, &self.policy.lists_directory, jiff::Timestamp::now(), bad_lines)
     }
 
-    /// The embedded lists and those of `policy.files`, with all their entries.
-    pub(crate) fn own_format(&self) -> Result<Vec<List>, Error> {
-        let mut lists = Lists::embedded_files()?;
-        for path in &self.policy.files {
-            let text =
-                std::fs::read_to_string(path).map_err(|source| Error::UnreadableList { path: path.clone(), source })?;
-            lists.push(List::parse(&path.display().to_string(), &text)?);
+    /// The same, and what is wrong with those that are left out.
+    fn own_format(&self) -> (Vec<List>, Vec<Error>) {
+        let (mut lists, mut errors) = (Vec::new(), Vec::new());
+        match Lists::embedded_files() {
+            Ok(embedded) => lists = embedded,
+            Err(error) => errors.push(error.into()),
         }
-        Ok(lists)
+        for path in &self.policy.files {
+            match std::fs::read_to_string(path) {
+                Ok(text) => match List::parse(&path.display().to_string(), &text) {
+                    Ok(list) => lists.push(list),
+                    Err(error) => errors.extend(error.into_parts().into_iter().map(Error::List)),
+                },
+                Err(source) => errors.push(Error::UnreadableList { path: path.clone(), source }),
+            }
+        }
+        (lists, errors)
     }
 }
 
 /// The names and texts of rule files: those named, and `*.toml` of directories named, in the order of their names.
 ///
 /// # Errors
-/// The first that cannot be read. [`policy::DEFAULT_RULES`] need not exist.
+/// Everything that cannot be read. [`policy::DEFAULT_RULES`] need not exist.
 pub fn rule_files(paths: &[PathBuf]) -> Result<Vec<(String, String)>, Error> {
-    let unreadable = |path: &Path| {
-        let path = path.to_owned();
-        move |source| Error::UnreadableRules { path, source }
-    };
-    let mut files = Vec::new();
+    let (files, errors) = read_rule_files(paths);
+    Error::all(errors).map_or(Ok(files), Err)
+}
+
+/// Those that can be read, and why others cannot.
+fn read_rule_files(paths: &[PathBuf]) -> (Vec<(String, String)>, Vec<Error>) {
+    let unreadable = |path: &Path, source| Error::UnreadableRules { path: path.to_owned(), source };
+    let (mut files, mut errors) = (Vec::new(), Vec::new());
     for path in paths {
         if path.is_dir() {
-            let mut found = Vec::new();
-            for entry in std::fs::read_dir(path).map_err(unreadable(path))? {
-                let file = entry.map_err(unreadable(path))?.path();
-                let is_hidden = file.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
-                if !is_hidden && file.extension().is_some_and(|extension| extension == "toml") {
-                    found.push(file);
-                }
+            match toml_files(path) {
+                Ok(found) => files.extend(found),
+                Err(source) => errors.push(unreadable(path, source)),
             }
-            found.sort();
-            files.append(&mut found);
         } else if path.exists() || path != Path::new(policy::DEFAULT_RULES) {
             files.push(path.clone());
         }
     }
-    let read = |file: PathBuf| {
-        let text = std::fs::read_to_string(&file).map_err(unreadable(&file))?;
-        Ok((file.display().to_string(), text))
-    };
-    files.into_iter().map(read).collect()
+    let mut texts = Vec::new();
+    for file in files {
+        match std::fs::read_to_string(&file) {
+            Ok(text) => texts.push((file.display().to_string(), text)),
+            Err(source) => errors.push(unreadable(&file, source)),
+        }
+    }
+    (texts, errors)
+}
+
+/// Every `*.toml` of a directory that is not hidden, in the order of their names.
+fn toml_files(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let file = entry?.path();
+        let is_hidden = file.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !is_hidden && file.extension().is_some_and(|extension| extension == "toml") {
+            found.push(file);
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 async fn connect(config: &Config) -> Vec<sink::check::Contact> {

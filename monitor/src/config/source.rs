@@ -1,6 +1,6 @@
 //! From TOML text to settings, or to everything that is wrong with the text.
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
 use serde::Deserialize;
 use toml::{
@@ -8,7 +8,10 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{Config, invalid::Problem};
+use super::{
+    Config,
+    invalid::{Problem, line_and_prefix},
+};
 
 /// A file with more mistakes than this is another file.
 const PROBLEMS_MAX: usize = 20;
@@ -16,22 +19,34 @@ const PROBLEMS_MAX: usize = 20;
 /// One step to a value: the key in its table.
 type KeyPath = Vec<String>;
 
+/// What was made of a text.
+pub(super) struct Reading {
+    /// The settings without those that were refused; `None` where the text is no table of settings at all.
+    pub(super) config: Option<Config>,
+    /// Everything that is wrong, in the order of the lines.
+    pub(super) problems: Vec<Problem>,
+}
+
 /// Reads the settings.
 ///
 /// A value that is refused is noted, taken out of the document and the rest is read again, so that one run tells about
 /// every mistake.
-pub(super) fn read(text: &str) -> Result<Config, Vec<Problem>> {
+pub(super) fn read(text: &str) -> Reading {
     let (mut document, syntax_errors) = DeTable::parse_recoverable(text);
     if !syntax_errors.is_empty() {
         let problem = |error: &toml::de::Error| Problem::syntax(text, error.span(), error.message());
-        return Err(syntax_errors.iter().take(PROBLEMS_MAX).map(problem).collect());
+        return Reading { config: None, problems: syntax_errors.iter().take(PROBLEMS_MAX).map(problem).collect() };
     }
+    let written = document.get_ref().clone();
     let mut problems: Vec<Problem> = Vec::new();
     let mut reported: Vec<KeyPath> = Vec::new();
+    let mut accepted = None;
     loop {
         let error = match Config::deserialize(toml::de::Deserializer::from(document.clone())) {
-            Ok(config) if problems.is_empty() => return Ok(config),
-            Ok(_) => break,
+            Ok(config) => {
+                accepted = Some(config);
+                break;
+            }
             Err(error) => error,
         };
         let span = error.span();
@@ -43,7 +58,7 @@ pub(super) fn read(text: &str) -> Result<Config, Vec<Problem>> {
         // What is missing because it was taken out is no mistake of its own.
         let is_echo = |place: &KeyPath| reported.iter().any(|other: &KeyPath| other.starts_with(place));
         if !place.as_ref().is_some_and(is_echo) {
-            problems.push(Problem::value(text, place.as_deref(), span, message));
+            problems.push(Problem::value(text, &written, place.as_deref(), span, message));
         }
         let Some(place) = place else { break };
         if problems.len() == PROBLEMS_MAX || !remove(document.get_mut(), &place) {
@@ -51,8 +66,44 @@ pub(super) fn read(text: &str) -> Result<Config, Vec<Problem>> {
         }
         reported.push(place);
     }
+    for (key, message) in accepted.iter().flat_map(between_settings) {
+        let path: KeyPath = key.split('.').map(str::to_owned).collect();
+        // With a part of them refused, nobody knows what was meant.
+        if reported.iter().any(|other| other.first() == path.first()) {
+            continue;
+        }
+        let span = entry(&written, &path).map(|(_, value)| value.span());
+        problems.push(Problem::value(text, &written, Some(&path), span, &message));
+    }
     problems.sort_by_key(|problem| (problem.line, problem.column));
-    Err(problems)
+    Reading { config: accepted, problems }
+}
+
+/// What is wrong with settings that are right one by one: the key, and the message.
+fn between_settings(config: &Config) -> impl Iterator<Item = (&'static str, String)> + use<> {
+    config.metrics.mistake().map(|message| ("metrics.listen", message)).into_iter()
+}
+
+/// Line and column of the entry `key`, such as `outputs.siem.address`, in `text`; of what holds it, where it is not written.
+pub(super) fn place_of(text: &str, key: &str) -> Option<(usize, usize)> {
+    let (document, _) = DeTable::parse_recoverable(text);
+    let path: KeyPath = key.split('.').map(str::to_owned).collect();
+    let (written, _) = (1..=path.len()).rev().find_map(|length| entry(document.get_ref(), path.get(..length)?))?;
+    let (line, prefix) = line_and_prefix(text, written.span().start);
+    Some((line, prefix.chars().count() + 1))
+}
+
+/// The key and the value at `path`.
+fn entry<'document, 'text>(
+    table: &'document DeTable<'text>,
+    path: &[String],
+) -> Option<(&'document Spanned<Cow<'text, str>>, &'document Spanned<DeValue<'text>>)> {
+    let (first, rest) = path.split_first()?;
+    let (key, value) = table.get_key_value(first.as_str())?;
+    if rest.is_empty() {
+        return Some((key, value));
+    }
+    entry(value.get_ref().as_table()?, rest)
 }
 
 /// The innermost entry whose key or value holds `span`.

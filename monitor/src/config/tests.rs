@@ -1,6 +1,7 @@
 use std::{fmt::Write as _, path::Path};
 
 use super::{Config, Error, default_toml, json_schema, reference::sections};
+use crate::policy::rules::{RuleErrors, RuleProblem};
 
 #[test]
 fn the_default_file_is_the_default() {
@@ -55,6 +56,9 @@ fn a_bad_file_is_answered_with_the_line_the_key_and_what_to_write() {
             "mistakes in an output",
             "[outputs.disk]\ntype = \"file\"\npath = \"x\"\nformt = \"ecs\"\n[outputs.siem]\ntype = \"sislog\"\n[outputs.last]\ntype = \"file\"\npath = \"/x\"\nfilter = { records = [\"alert\"], min_severity = \"loud\" }\n",
         ),
+        ("unknown key of an output", "[outputs.disk]\ntype = \"file\"\npath = \"/x\"\nlevel = 1\nfillter = {}\n"),
+        ("metrics for all the world", "[metrics]\nlisten = \"0.0.0.0:9999\"\n"),
+        ("broker without a port", "[outputs.bus]\ntype = \"kafka\"\nbrokers = [\"a:9092\", \"localhost\"]\n"),
         ("relative path", "[control]\nsocket = \"control.sock\"\n"),
         ("no TOML", "[kernel\nrung = base\n"),
         ("twice", "[kernel]\nrung = \"base\"\nrung = \"auto\"\n"),
@@ -66,6 +70,133 @@ fn a_bad_file_is_answered_with_the_line_the_key_and_what_to_write() {
         _ = write!(report, "--- {name}\n{invalid}\n\n");
     }
     insta::assert_snapshot!(report);
+}
+
+#[test]
+fn what_may_be_a_secret_is_in_no_message() {
+    let output = |body: &str| format!("[outputs.siem]\n{body}\n");
+    let hec = |body: &str| output(&format!("type = \"splunk_hec\"\nurl = \"https://h:1\"\n{body}"));
+    let web = |body: &str| output(&format!("type = \"webhook\"\n{body}"));
+    let list = |body: &str| format!("[lists.own]\n{body}\n");
+    let cases = [
+        ("a token", hec("token = \"hunter2-TOKEN\"")),
+        ("a token in one piece", "outputs.siem = { type = \"splunk_hec\", token = \"hunter2-TOKEN\" }\n".to_owned()),
+        ("a token with quotes", hec("token = 'hunter2\"\\TOKEN'")),
+        ("a short token", hec("token = { file = \"hu2\" }")),
+        ("a token as a place", hec("token = { file = \"hunter2-TOKEN\" }")),
+        ("a token as a variable", hec("token = { env = \"hunter2=TOKEN\" }")),
+        ("a token as a number", hec("token = 0x1234_5678")),
+        ("a token in a list", hec("token = [\"hunter2-TOKEN\", 305419896]")),
+        ("an address with a password", web("url = \"https://user:hunter2@host/hook\"")),
+        ("an address of a strange kind", web("url = \"hunter2:TOKEN\"")),
+        ("a header", web("url = \"https://h/\"\nheaders = { Authorization = \"Bearer hunter2\" }")),
+        ("a header in one piece", web("url = \"https://h/\"\nheaders = { \"Authorization: Bearer hunter2\" = \"\" }")),
+        ("a header that is none", web("url = \"https://h/\"\nheaders = { X-Key = \"hunter2\\n\" }")),
+        ("another key's value", web("url = \"https://h/\"\ntoken = \"hunter2\"")),
+        ("a choice", output("type = \"hunter2\"")),
+        ("a format", output("type = \"stdout\"\nformat = \"hunter2\"")),
+        ("a number", output("type = \"syslog\"\ntimeout = \"hunter2\"")),
+        ("a list's address", list("source = \"https://user:hunter2@h/list\"")),
+        ("a list's relative address", list("source = \"h/list?key=hunter2\"")),
+        ("a list's date", list("source = \"/x\"\nvalid_until = \"hunter2\"")),
+        ("a source of data", "[data]\nsources = [\"/x\", \"https://user:hunter2@h/\", \"h?key=hunter2\"]\n".to_owned()),
+        ("a proxy", "[data]\nproxy = \"http://user:hunter2@proxy:1\"\n".to_owned()),
+        ("the wrong table", "[output]\ntoken = \"hunter2\"\n".to_owned()),
+        ("the wrong table in one piece", "output = { token = \"hunter2\", formatt = 1 }\n".to_owned()),
+        ("a misspelt table", "[output.siem]\ntoken = \"hunter2\"\n".to_owned()),
+        ("a misspelt table with dots", "outptus.siem.token = \"hunter2\"\n".to_owned()),
+        ("no table", "token = \"hunter2\" # hunter2\n[kernel]\nrung = 1 # hunter2\n".to_owned()),
+        ("a table for a value", "[metrics]\nlisten = { token = \"hunter2\" }\n".to_owned()),
+        ("no TOML", hec("token = hunter2")),
+        ("an open text", hec("token = \"hunter2")),
+        ("a text on a line of its own", hec("token =\nhunter2")),
+        ("twice", hec("token = \"hunter2\"\ntoken = \"hunter2\"")),
+    ];
+    let mut report = String::new();
+    for (name, text) in cases {
+        let invalid = Config::parse(&text, "config.toml").expect_err(name);
+        let json = serde_json::to_string(&invalid).expect("JSON");
+        let said = [invalid.to_string(), format!("{invalid:?}"), json, invalid.brief()];
+        for said in &said {
+            for secret in ["hunter2", "TOKEN", "\"hu2\"", "`hu2`", "305419896", "0x1234"] {
+                assert!(!said.contains(secret), "{name}: {said}");
+            }
+        }
+        _ = write!(report, "--- {name}\n{invalid}\n\n");
+    }
+    insta::assert_snapshot!(report);
+}
+
+#[test]
+fn the_brief_form_is_one_line() {
+    let keys: Vec<_> = (1..=7).map(|number| format!("wrong{number} = 1")).collect();
+    let invalid = Config::parse(&keys.join("\n"), "x").expect_err("unknown keys");
+    assert_eq!(
+        invalid.brief(),
+        "x:1:1: unknown key `wrong1`; x:2:1: unknown key `wrong2`; x:3:1: unknown key `wrong3`; x:4:1: unknown key \
+         `wrong4`; x:5:1: unknown key `wrong5`; and 2 more mistakes"
+    );
+    let error = Error::Several(vec![
+        Config::parse("x = 1", "a").expect_err("unknown").into(),
+        RuleErrors {
+            problems: vec![RuleProblem {
+                file: "b".to_owned(),
+                line: 2,
+                column: 3,
+                message: "wrong".to_owned(),
+                help: Some("write it".to_owned()),
+            }],
+        }
+        .into(),
+    ]);
+    assert_eq!(error.brief(), "a:1:1: unknown key `x`; b:2:3: wrong");
+}
+
+#[test]
+fn one_check_tells_every_mistake() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    let write = |name: &str, text: &[u8]| std::fs::write(at(name), text).expect("written");
+    std::fs::create_dir_all(at("rules.d/folder.toml")).expect("a folder");
+    std::os::unix::fs::symlink("/nowhere", at("rules.d/dangling.toml")).expect("a link");
+    write("rules.d/latin.toml", b"[[rule]]\nid = \"caf\xe9\"\n");
+    write("rules.d/wrong.toml", b"[[rule]]\nid = \"mine\"\ntitle = \"Mine\"\ncondition = 'destination.prt == 1'\n");
+    write("list.toml", b"id = 1\n");
+    let entities = "\n[[entity]]\nname = \"A\"\n[[entity]]\nname = \"B\"\n";
+    let head = "id = \"two\"\ntitle = \"T\"\nabout = \"A\"\nsource = \"S\"\nas_of = 2026-01-01\nseverity = \"low\"\n";
+    write("two.toml", format!("{head}{entities}").as_bytes());
+    write("own.txt", b"192.0.2.1\n");
+    let config = "verbose = true\n\
+        [kernel]\ncgroup = \"FOLDER/cgroup\"\n\
+        [policy]\nlists_directory = \"FOLDER\"\nrules = [\"FOLDER/rules.d\", \"FOLDER/none.toml\"]\n\
+        files = [\"FOLDER/list.toml\", \"FOLDER/two.toml\", \"FOLDER/missing.toml\"]\n\
+        [data]\ntable = \"FOLDER/none\"\nca = \"FOLDER/ca.pem\"\n\
+        [containers]\nroot = \"FOLDER/host\"\n\
+        [lists.gone]\nsource = \"FOLDER/gone.txt\"\n\
+        [spool]\ndirectory = \"FOLDER/spool\"\n\
+        [outputs.a]\ntype = \"file\"\npath = \"FOLDER/none/x\"\n\
+        [outputs.b]\ntype = \"syslog\"\ntransport = \"tcp\"\n\
+        [outputs.c]\ntype = \"kafka\"\nbrokers = [\"localhost\"]\n";
+    let mut report = String::new();
+    let mut check = |text: &str| {
+        let here = folder.path().display().to_string();
+        write("config.toml", text.replace("FOLDER", &here).as_bytes());
+        let checked = Config::check(Some(&at("config.toml")), 10);
+        let error = checked.into_good().expect_err("mistakes");
+        _ = write!(report, "{}\n\n", error.to_string().replace(&here, "[folder]"));
+    };
+    check(config);
+    check(
+        "[policy]\nlists_directory = \"FOLDER\"\nenable = [\"us-ofac\", \"eu-media\"]\ndisable = [\"eu-media\", \"nosuch\"]\n\
+         [data]\ntable = \"FOLDER/none\"\n\
+         [lists.own]\nsource = \"FOLDER/own.txt\"\naction = \"ignore\"\napplies_to = [\"us-fcc\"]\n\
+         [spool]\ndirectory = \"FOLDER/spool\"\n\
+         [outputs.o]\ntype = \"stdout\"\nfilter = { lists = [\"own\", \"us-fcc-coverd\", \"zzz\"] }\n",
+    );
+    insta::assert_snapshot!(report);
+    for name in ["cgroup", "spool", "host", "none"] {
+        assert!(!at(name).exists(), "the check made {name}");
+    }
 }
 
 #[test]

@@ -55,6 +55,9 @@ pub enum ReloadAnswer {
         left_out: usize,
         /// Settings that differ and wait for a restart.
         needs_restart: Vec<String>,
+        /// What is wrong with lists of `[lists]`, in sentences. The rest of them is in force.
+        #[serde(default)]
+        list_troubles: Vec<String>,
     },
     /// The old policy stays in force.
     Refused {

@@ -166,8 +166,8 @@ impl Reloader {
             Ok(answer) => answer,
             Err(error) => {
                 let is_configuration = matches!(error, Error::Config(_));
+                let refused = News::Refused { trigger, error: brief(&error) };
                 let error = error.to_string();
-                let refused = News::Refused { trigger, error: error.clone() };
                 // A loop that has gone needs no telling.
                 let _ = self.news.send(refused).await;
                 ReloadAnswer::Refused { error, is_configuration }
@@ -187,6 +187,7 @@ impl Reloader {
         let (mut config, policy) = off_the_loop(move || Policy::read(&config).map(|policy| (config, policy))).await?;
         let Policy { ownership, lists, rules, feeds, prefixes, enabled_lists } = policy;
         let watched = Arc::new(Watched::new(&config, &feeds));
+        let list_troubles = feeds.iter().flat_map(feeds::State::notices).collect();
         let waiting_outputs = keep_stdout(&self.started_with.outputs, &mut config.outputs);
         let (running, new) = (self.outputs.clone(), config.clone());
         let outputs = off_the_loop(move || NewOutputs::open(&running, new, &host::read())).await?;
@@ -217,7 +218,7 @@ impl Reloader {
         self.watched.send_replace(watched);
         self.outputs = config.outputs;
         let left_out = self.remove_stale(prefixes).await?;
-        Ok(ReloadAnswer::Done { generation, enabled_lists, left_out, needs_restart })
+        Ok(ReloadAnswer::Done { generation, enabled_lists, left_out, needs_restart, list_troubles })
     }
 
     /// Adds what the tries lack. They then hold what either policy flags, as far as there is room.
@@ -249,6 +250,14 @@ impl Reloader {
     }
 }
 
+/// What records and figures say of it: what is wrong and where, in one line, and nothing of what the files hold.
+fn brief(error: &Error) -> String {
+    match error {
+        Error::Config(error) => error.brief(),
+        other => other.to_string().lines().map(str::trim).collect::<Vec<_>>().join("; "),
+    }
+}
+
 /// Waits for changes; for ever where none can be noticed.
 async fn wait(changes: &mut Option<Changes>) -> std::io::Result<()> {
     match changes {
@@ -271,6 +280,7 @@ fn needs_restart(started_with: &Config, now: &Config) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::RunOptions;
 
     #[test]
     fn standard_output_changes_hands_at_a_restart_only() {
@@ -287,6 +297,35 @@ mod tests {
             assert_eq!(keep_stdout(&outputs(started_with), &mut now), waiting, "{started_with}");
             assert_eq!(now, outputs(left), "{started_with}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_refused_reload_tells_the_place_and_no_secret() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config.toml");
+        std::fs::write(
+            &file,
+            "[outputs.siem]\ntype = \"splunk_hec\"\nurl = \"https://h:1\"\ntoken = \"hunter2-TOKEN\"\nx = 1\n",
+        )
+        .unwrap();
+        let source = Source::new(&RunOptions { config: Some(file.clone()), ..RunOptions::default() });
+        let (_asker, requests) = mpsc::channel(1);
+        let (news, mut heard) = mpsc::channel(1);
+        let watched = watch::Sender::new(Arc::new(Watched::default()));
+        let fingerprint = Fingerprint::of(&[]);
+        let mut reloader = Reloader::new(source, Config::default(), fingerprint, None, requests, news, watched);
+        let answer = reloader.reload(Trigger::FileChanged).await;
+        let Some(News::Refused { error, .. }) = heard.recv().await else { panic!("not refused") };
+        let file = file.display();
+        assert_eq!(
+            error,
+            format!(
+                "{file}:4:1: `outputs.siem.token`: a secret is not written into the configuration; {file}:5:1: unknown \
+                 key `outputs.siem.x`"
+            )
+        );
+        let answer = serde_json::to_string(&answer).unwrap();
+        assert!(answer.contains("LoadCredential=") && !answer.contains("hunter2"), "{answer}");
     }
 
     #[test]

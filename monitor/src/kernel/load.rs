@@ -23,7 +23,7 @@ use super::{
     degradation::Degradation,
     offsets,
     probes::{Attachment, INVENTORY, Need, PACKET_SEND, PROBES, Probe, Rung},
-    system::{System, is_cgroup_root},
+    system::{CgroupMistake, System, cgroup_mistake, is_cgroup_root},
 };
 use crate::units::ByteSize;
 
@@ -45,15 +45,9 @@ pub enum LoadError {
          creating that directory), or boot with systemd.unified_cgroup_hierarchy=1"
     )]
     NoCgroup,
-    /// The hierarchy's root cannot be opened.
-    #[error("cannot open the cgroup {path}: {error}; set kernel.cgroup to the mount point of cgroup v2")]
-    Cgroup {
-        /// Where.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        error: std::io::Error,
-    },
+    /// Nothing can be attached to what `kernel.cgroup` names.
+    #[error("kernel.cgroup: {0}")]
+    Cgroup(CgroupMistake),
     /// Maps could not be made, or the object does not fit.
     #[error("cannot load the kernel object on Linux {release}: {error}")]
     Object {
@@ -127,7 +121,12 @@ pub(super) fn create(
 ) -> Result<Loaded, LoadError> {
     check_privileges(system)?;
     let cgroup = config.cgroup.clone().or_else(|| system.cgroup_root.clone()).ok_or(LoadError::NoCgroup)?;
-    let cgroup_file = File::open(&cgroup).map_err(|error| LoadError::Cgroup { path: cgroup.clone(), error })?;
+    // The kernel's answer to anything else would be "bad file descriptor".
+    if let Some(mistake) = cgroup_mistake(&cgroup) {
+        return Err(LoadError::Cgroup(mistake));
+    }
+    let cgroup_file = File::open(&cgroup)
+        .map_err(|error| LoadError::Cgroup(CgroupMistake::Unreadable { path: cgroup.clone(), error }))?;
     let mut degradations = Vec::new();
     if !is_cgroup_root(&cgroup) {
         degradations.push(Degradation::CgroupSubtree { path: cgroup.display().to_string() });

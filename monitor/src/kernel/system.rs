@@ -1,11 +1,17 @@
 //! What the host is: kernel release, cgroup v2 mount, capabilities, lockdown. Read once at start and by `doctor`.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
-use nix::{sys::utsname::uname, unistd::Uid};
+use nix::{
+    sys::{
+        statfs::{CGROUP2_SUPER_MAGIC, statfs},
+        utsname::uname,
+    },
+    unistd::Uid,
+};
 
 /// Capabilities that matter here, by their bit numbers (`include/uapi/linux/capability.h`).
 const CAPABILITIES: [(u32, &str); 5] =
@@ -64,6 +70,39 @@ impl System {
 pub fn is_cgroup_root(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt as _;
     fs::metadata(path).is_ok_and(|metadata| metadata.ino() == 1)
+}
+
+/// Why no program can be attached to a cgroup.
+#[derive(Debug, thiserror::Error)]
+pub enum CgroupMistake {
+    /// There is none, or it cannot be opened.
+    #[error("cannot open the cgroup {}: {error}; write the mount point of cgroup v2, such as /sys/fs/cgroup, or leave it out", path.display())]
+    Unreadable {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        error: io::Error,
+    },
+    /// It is something else.
+    #[error(
+        "{} is no directory of cgroup v2: write its mount point, such as /sys/fs/cgroup, or leave it out to have it found",
+        path.display()
+    )]
+    Other {
+        /// Where.
+        path: PathBuf,
+    },
+}
+
+/// Why no program can be attached to `path`, if that is so.
+#[must_use]
+pub fn cgroup_mistake(path: &Path) -> Option<CgroupMistake> {
+    match statfs(path) {
+        Ok(facts) if facts.filesystem_type() == CGROUP2_SUPER_MAGIC && path.is_dir() => None,
+        Ok(_) => Some(CgroupMistake::Other { path: path.to_owned() }),
+        Err(error) => Some(CgroupMistake::Unreadable { path: path.to_owned(), error: error.into() }),
+    }
 }
 
 /// The first cgroup v2 mount of `/proc/self/mountinfo` (`Documentation/filesystems/proc.rst`, section 3.5) that shows

@@ -34,6 +34,22 @@ pub struct Config {
     pub allow_remote: bool,
 }
 
+impl Config {
+    /// What is wrong with `listen`, and what to write instead.
+    #[must_use]
+    pub fn mistake(&self) -> Option<String> {
+        match &self.listen {
+            Some(listen @ Listen::Tcp(address)) if !address.ip().to_canonical().is_loopback() && !self.allow_remote => {
+                Some(format!(
+                    "{listen} can be reached from other hosts: write an address of this host, or set metrics.allow_remote = \
+                     true"
+                ))
+            }
+            _ => None,
+        }
+    }
+}
+
 /// Name of the socket where nothing is configured, beside the control socket.
 const DEFAULT_SOCKET_NAME: &str = "metrics.sock";
 

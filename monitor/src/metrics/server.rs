@@ -32,12 +32,6 @@ const LOOP_PATIENCE: Duration = Duration::from_secs(5);
 /// Why the endpoint cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// Other hosts could read it.
-    #[error(
-        "metrics.listen = \"{0}\" can be reached from other hosts: write an address of this host, or set \
-         metrics.allow_remote = true"
-    )]
-    Remote(Listen),
     /// It cannot listen.
     #[error("cannot serve metrics at {listen}: {source}; set metrics.listen to another place")]
     Bind {
@@ -67,12 +61,6 @@ impl Server {
     pub async fn bind(config: &Config, control_socket: &Path) -> Result<Option<Self>, ServerError> {
         let beside_control = || Listen::Unix(control_socket.with_file_name(DEFAULT_SOCKET_NAME));
         let listen = config.listen.clone().unwrap_or_else(beside_control);
-        if let Listen::Tcp(address) = &listen
-            && !address.ip().to_canonical().is_loopback()
-            && !config.allow_remote
-        {
-            return Err(ServerError::Remote(listen));
-        }
         let bound = match &listen {
             Listen::Tcp(address) => TcpListener::bind(address).await.map(Listener::Tcp),
             Listen::Unix(path) => bind_unix(path).map(Listener::Unix),

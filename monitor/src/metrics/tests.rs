@@ -86,11 +86,22 @@ fn places_to_listen_are_read_and_written() {
     }
 }
 
-#[tokio::test]
-async fn a_place_that_other_hosts_reach_is_refused() {
-    let config = Config { listen: Some("0.0.0.0:0".parse().unwrap()), allow_remote: false };
-    let error = Server::bind(&config, Path::new("/nowhere/control.sock")).await.unwrap_err();
-    assert!(error.to_string().contains("metrics.allow_remote"), "{error}");
+#[test]
+fn a_place_that_other_hosts_reach_is_refused() {
+    for (listen, allow_remote, is_refused) in [
+        ("0.0.0.0:9477", false, true),
+        ("[::]:9477", false, true),
+        ("0.0.0.0:9477", true, false),
+        ("127.0.0.1:9477", false, false),
+        ("[::ffff:127.0.0.1]:9477", false, false),
+        ("unix:/run/x", false, false),
+        ("off", false, false),
+    ] {
+        let mistake = Config { listen: Some(listen.parse().unwrap()), allow_remote }.mistake();
+        assert_eq!(mistake.is_some(), is_refused, "{listen}: {mistake:?}");
+        assert!(mistake.is_none_or(|mistake| mistake.contains("metrics.allow_remote = true")), "{listen}");
+    }
+    assert_eq!(Config::default().mistake(), None);
 }
 
 #[tokio::test]

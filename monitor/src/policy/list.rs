@@ -80,22 +80,32 @@ pub enum ListError {
         second: String,
     },
     /// The configuration speaks of a list that does not exist.
-    #[error("there is no list {id:?} to switch on or off or to give a severity: write one of {known}")]
+    #[error("there is no list {id:?} to switch on or off or to give a severity: {instead}")]
     UnknownId {
         /// The id.
         id: String,
-        /// The ids that exist, separated by commas.
-        known: String,
+        /// What to write.
+        instead: String,
     },
     /// A list spares matches of a list that does not exist.
-    #[error("lists.{list}.applies_to: there is no list {id:?}: write one of {known}")]
+    #[error("lists.{list}.applies_to: there is no list {id:?}: {instead}")]
     UnknownTarget {
         /// The ignoring list.
         list: String,
         /// The id.
         id: String,
-        /// The ids that exist, separated by commas.
-        known: String,
+        /// What to write.
+        instead: String,
+    },
+    /// An output waits for matches of a list that does not exist.
+    #[error("outputs.{output}.filter.lists: there is no list {id:?}: {instead}")]
+    UnknownInFilter {
+        /// The output.
+        output: String,
+        /// The id.
+        id: String,
+        /// What to write.
+        instead: String,
     },
     /// The configuration switches a list both on and off.
     #[error("the list {id:?} is both enabled and disabled: keep it in one of the two")]
@@ -103,6 +113,46 @@ pub enum ListError {
         /// The id.
         id: String,
     },
+    /// Several of these.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Several(Vec<ListError>),
+}
+
+impl ListError {
+    /// Itself, or what it consists of.
+    #[must_use]
+    pub fn into_parts(self) -> Vec<Self> {
+        match self {
+            Self::Several(parts) => parts,
+            one => vec![one],
+        }
+    }
+
+    /// Whether it is about a list that does not exist.
+    #[must_use]
+    pub const fn is_about_unknown(&self) -> bool {
+        matches!(self, Self::UnknownId { .. } | Self::UnknownTarget { .. } | Self::UnknownInFilter { .. })
+    }
+
+    /// One of them, or all of them as one; `None` if there are none.
+    pub(super) fn all(mut errors: Vec<Self>) -> Option<Self> {
+        match errors.len() {
+            0 => None,
+            1 => errors.pop(),
+            _ => Some(Self::Several(errors)),
+        }
+    }
+}
+
+/// What to write instead of an id that does not exist.
+#[must_use]
+pub fn instead<'a>(id: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
+    let likeness = |candidate: &'a str| (strsim::jaro_winkler(id, candidate), candidate);
+    let near = known.clone().map(likeness).filter(|(likeness, _)| *likeness > 0.8);
+    match near.max_by(|left, right| left.0.total_cmp(&right.0)) {
+        Some((_, candidate)) => format!("did you mean {candidate:?}?"),
+        None => format!("write one of {}", known.collect::<Vec<_>>().join(", ")),
+    }
 }
 
 #[derive(Deserialize)]
@@ -179,7 +229,16 @@ impl List {
             action: Action::Alert,
         };
         let mut seen = Seen { place, first_offsets: HashMap::new() };
-        let entities = raw.entity.into_iter().map(|table| seen.entity(&header, table)).collect::<Result<_, _>>()?;
+        let (mut entities, mut errors) = (Vec::new(), Vec::new());
+        for table in raw.entity {
+            match seen.entity(&header, table) {
+                Ok(entity) => entities.push(entity),
+                Err(error) => errors.push(error),
+            }
+        }
+        if let Some(error) = ListError::all(errors) {
+            return Err(error);
+        }
         Ok(Self { header, file: file.to_owned(), entities, applies_to: Vec::new(), is_embedded: false })
     }
 }

@@ -154,7 +154,7 @@ impl Lists {
             organisations: Organisations::default(),
             spared: HashMap::new(),
         };
-        let (mut own, mut ignoring) = (HashSet::new(), Vec::new());
+        let (mut own, mut ignoring, mut errors) = (HashSet::new(), Vec::new(), Vec::new());
         for list in lists {
             if !list.is_embedded {
                 own.insert(Arc::clone(&list.header.id));
@@ -162,22 +162,27 @@ impl Lists {
             if list.header.action == Action::Ignore {
                 ignoring.push((Arc::clone(&list.header.id), list.applies_to.clone()));
             }
-            built.add(list, switches)?;
+            errors.extend(built.add(list, switches).err());
         }
         let Switches { enable, disable, severity } = switches;
-        if let Some(id) = enable.iter().chain(disable).chain(severity.keys()).find(|id| !built.has(id)) {
-            return Err(ListError::UnknownId { id: id.clone(), known: built.known_ids() });
-        }
-        if let Some(id) = enable.iter().find(|id| disable.contains(id)) {
-            return Err(ListError::Contradiction { id: id.clone() });
-        }
+        let mut unknown: Vec<&String> = enable.iter().chain(disable).chain(severity.keys()).collect();
+        unknown.retain(|id| !built.has(id));
+        unknown.dedup();
+        errors
+            .extend(unknown.into_iter().map(|id| ListError::UnknownId { id: id.clone(), instead: built.instead(id) }));
+        let both = enable.iter().filter(|id| disable.contains(id));
+        errors.extend(both.map(|id| ListError::Contradiction { id: id.clone() }));
         for (list, applies_to) in ignoring {
-            if let Some(id) = applies_to.iter().find(|id| !built.has(id)) {
-                let (list, id, known) = (list.to_string(), id.to_string(), built.known_ids());
-                return Err(ListError::UnknownTarget { list, id, known });
-            }
+            errors.extend(applies_to.iter().filter(|id| !built.has(id)).map(|id| ListError::UnknownTarget {
+                list: list.to_string(),
+                id: id.to_string(),
+                instead: built.instead(id),
+            }));
             let lists = if applies_to.is_empty() { own.clone() } else { applies_to.into_iter().collect() };
             built.spared.insert(list, Spared { lists, ..Spared::default() });
+        }
+        if let Some(error) = ListError::all(errors) {
+            return Err(error);
         }
         built.asns.finish();
         built.countries.finish();
@@ -276,8 +281,8 @@ impl Lists {
         self.summaries.iter().any(|summary| &*summary.header.id == id)
     }
 
-    fn known_ids(&self) -> String {
-        self.summaries.iter().map(|summary| &*summary.header.id).collect::<Vec<_>>().join(", ")
+    fn instead(&self, id: &str) -> String {
+        super::instead(id, self.summaries.iter().map(|summary| &*summary.header.id))
     }
 
     fn add(&mut self, list: List, switches: Switches<'_>) -> Result<(), ListError> {

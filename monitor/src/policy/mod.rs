@@ -20,7 +20,7 @@ pub use self::{
     config::{Config, DEFAULT_RULES, RollupSchedule, ScheduleError},
     contact::{Actor, Cause, ContactKey, Decision, Increase, Level, Observation, OwnerKey, Totals},
     history::MAX_DESTINATIONS,
-    list::{Entity, List, ListError},
+    list::{Entity, List, ListError, instead},
     lists::{EntryCounts, ListSummary, Lists, Switches},
     tracker::{Tracker, TrackerStats},
 };

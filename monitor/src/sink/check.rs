@@ -73,12 +73,12 @@ impl Findings {
         self.add_error(key, error.to_string(), io_kind(error));
     }
 
-    fn add(&mut self, key: &str, message: impl Into<String>) {
+    pub(crate) fn add(&mut self, key: &str, message: impl Into<String>) {
         self.found.push(Finding { key: key.to_owned(), message: message.into(), is_unsure: false });
     }
 
     /// Notes an error. What only root may look at is no mistake where another looks.
-    fn add_error(&mut self, key: &str, message: String, kind: Option<io::ErrorKind>) {
+    pub(crate) fn add_error(&mut self, key: &str, message: String, kind: Option<io::ErrorKind>) {
         let is_unsure = !self.is_root && kind == Some(io::ErrorKind::PermissionDenied);
         let message = if is_unsure { format!("{message}: run the check as root to look at it") } else { message };
         self.found.push(Finding { key: key.to_owned(), message, is_unsure });

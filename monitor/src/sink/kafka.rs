@@ -13,7 +13,7 @@ use rskafka::{
     record::Record,
 };
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::{
     delivery::{BatchLimits, Delivered, Delivery, Failure, Item, Refused},
@@ -31,6 +31,7 @@ const LIMITS: BatchLimits = BatchLimits { items: 1_000, bytes: 512 << 10 };
 #[serde(deny_unknown_fields, default)]
 pub struct KafkaConfig {
     /// Host and port of some brokers; they tell the others.
+    #[serde(deserialize_with = "brokers")]
     #[schemars(example = ["kafka-1.example.com:9093"])]
     pub brokers: Vec<String>,
     /// Topic. It must exist. The key of all records is this host's machine id, so one partition has them in order.
@@ -60,6 +61,25 @@ impl Default for KafkaConfig {
             sasl: None,
             timeout: Duration::from_secs(30),
         }
+    }
+}
+
+/// Without a port there would be nothing to connect to, and no batch would ever arrive.
+fn brokers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let brokers = Vec::<String>::deserialize(deserializer)?;
+    let has_port = |broker: &&String| match broker.rsplit_once(':') {
+        Some((host, port)) => {
+            let is_bare = !host.contains(':') || (host.starts_with('[') && host.ends_with(']'));
+            !host.is_empty() && is_bare && port.parse::<u16>().is_ok_and(|port| port > 0)
+        }
+        None => false,
+    };
+    match brokers.iter().position(|broker| !has_port(&broker)) {
+        Some(index) => Err(de::Error::custom(format!(
+            "the broker number {} is no host with a port: write one such as \"kafka-1.example.com:9093\"",
+            index + 1
+        ))),
+        None => Ok(brokers),
     }
 }
 

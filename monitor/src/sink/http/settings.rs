@@ -66,7 +66,7 @@ impl FromStr for HttpUrl {
             format!("this is no address ({error}): write one such as \"https://siem.example.com:8088\"")
         })?;
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(format!("`{}` is not supported: write an address with https:// or http://", url.scheme()));
+            return Err("this begins with neither https nor http: write an address with https:// or http://".to_owned());
         }
         if !url.username().is_empty() || url.password().is_some() {
             return Err("an address holds no user and password: write them as settings of their own".to_owned());
