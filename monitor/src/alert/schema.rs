@@ -62,10 +62,31 @@ pub fn events_markdown() -> String {
     page
 }
 
+/// What is at a field of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holds {
+    /// A value, or several.
+    Values,
+    /// Fields of its own, which are listed.
+    Fields,
+    /// Fields whose names others chose, such as labels.
+    AnyFields,
+}
+
+/// Every field of records: its name with dots, and what is there.
+#[must_use]
+pub fn fields() -> Vec<(String, Holds)> {
+    let schema = schema();
+    let mut rows = Vec::new();
+    collect_rows(&schema, &schema, "", &mut rows);
+    rows.into_iter().map(|row| (row.path, row.holds)).collect()
+}
+
 struct Row {
     path: String,
     kind: String,
     meaning: String,
+    holds: Holds,
 }
 
 fn collect_rows(root: &Value, schema: &Value, prefix: &str, rows: &mut Vec<Row>) {
@@ -82,8 +103,14 @@ fn collect_rows(root: &Value, schema: &Value, prefix: &str, rows: &mut Vec<Row>)
         if !is_object {
             meaning.push_str(&values(target));
         }
+        let holds = match target.get("additionalProperties") {
+            _ if is_object => Holds::Fields,
+            Some(Value::Object(_)) => Holds::AnyFields,
+            _ => Holds::Values,
+        };
         let kind = kind(target);
-        rows.push(Row { path: path.clone(), kind: if is_array { format!("array of {kind}") } else { kind }, meaning });
+        let kind = if is_array { format!("array of {kind}") } else { kind };
+        rows.push(Row { path: path.clone(), kind, meaning, holds });
         collect_rows(root, target, &path, rows);
     }
 }
