@@ -13,6 +13,7 @@ use super::{
     record::{Cause, Dataset, Direction, EventAction, KeyKind, ListMatch},
     sentence,
     text::{humane_bytes, humane_duration, printable},
+    time::Timestamp,
 };
 use crate::policy::{Relation, Severity};
 
@@ -25,13 +26,21 @@ pub struct HumanFormat {
     pub columns: Option<usize>,
     /// Zone of the times shown.
     pub time_zone: TimeZone,
+    /// Times with their date and the offset of the zone, for lines that are read on another day or elsewhere.
+    pub has_dates: bool,
 }
 
 impl HumanFormat {
     /// Without colours, of any width, in UTC.
     #[must_use]
     pub const fn plain() -> Self {
-        Self { colors: false, columns: None, time_zone: TimeZone::UTC }
+        Self { colors: false, columns: None, time_zone: TimeZone::UTC, has_dates: false }
+    }
+
+    /// For what is kept: without colours, of any width, with dates.
+    #[must_use]
+    pub const fn kept(time_zone: TimeZone) -> Self {
+        Self { colors: false, columns: None, time_zone, has_dates: true }
     }
 
     /// Appends the record's lines, each with its newline.
@@ -69,7 +78,7 @@ impl HumanFormat {
         let grounds = sentence::findings(record).unwrap_or_else(|| printable(&own.lists.join(", ")));
         line.push(self.painted(style, &grounds));
         if own.cause == Some(Cause::Rollup) {
-            let since = own.totals.as_ref().map(|totals| totals.first_contact.time_of_day(&self.time_zone));
+            let since = own.totals.as_ref().map(|totals| self.moment(totals.first_contact));
             line.extend(since.map(|since| self.painted(DIM, &format!("since {since}"))));
         }
         lines.push_str(&line.join("  "));
@@ -140,7 +149,11 @@ impl HumanFormat {
     }
 
     fn time(&self, record: &Record) -> String {
-        record.timestamp.time_of_day(&self.time_zone)
+        self.moment(record.timestamp)
+    }
+
+    fn moment(&self, timestamp: Timestamp) -> String {
+        if self.has_dates { timestamp.with_offset(&self.time_zone) } else { timestamp.time_of_day(&self.time_zone) }
     }
 
     fn painted(&self, style: Style, text: &str) -> String {

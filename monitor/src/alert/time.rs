@@ -30,6 +30,13 @@ impl Timestamp {
     pub fn time_of_day(self, time_zone: &jiff::tz::TimeZone) -> String {
         self.0.to_zoned_datetime(time_zone.clone()).strftime("%H:%M:%S").to_string()
     }
+
+    /// Date and time in `time_zone` with its offset from UTC, as in RFC 3339 to the second, for people:
+    /// `2026-11-23T12:03:04+01:00`.
+    #[must_use]
+    pub fn with_offset(self, time_zone: &jiff::tz::TimeZone) -> String {
+        self.0.to_zoned_datetime(time_zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
+    }
 }
 
 impl From<Timestamp> for jiff::Timestamp {

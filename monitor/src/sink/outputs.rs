@@ -4,6 +4,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap, fmt, str::FromStr};
 
+use jiff::tz::TimeZone;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
@@ -48,8 +49,8 @@ pub struct OutputNameError(String);
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct OutputConfig {
     /// Form of its records: "ecs" for JSON with the field names of the Elastic Common Schema, "ocsf" for JSON of the Open
-    /// Cybersecurity Schema Framework, "cef" for lines of the Common Event Format, or "human" for lines for people. What
-    /// waits when it is changed keeps the form that it has.
+    /// Cybersecurity Schema Framework, "cef" for lines of the Common Event Format, or "human" for lines for people, with date,
+    /// time and offset from UTC. What waits when it is changed keeps the form that it has.
     #[serde(default)]
     pub format: RecordFormat,
     /// Which records it gets: `records` names kinds, `min_severity` the least severity of alerts, and `lists`, unless it
@@ -80,14 +81,14 @@ pub enum RecordFormat {
 }
 
 impl RecordFormat {
-    /// How records are written in this form.
+    /// How records are written in this form. What is kept may be read on another day, so times for people have their date.
     #[must_use]
     pub fn encoding(self) -> Encoding {
         match self {
             Self::Ecs => Encoding::JsonLines,
             Self::Ocsf => Encoding::Ocsf,
             Self::Cef => Encoding::Cef,
-            Self::Human => Encoding::Human(HumanFormat::plain()),
+            Self::Human => Encoding::Human(HumanFormat::kept(TimeZone::system())),
         }
     }
 }

@@ -66,5 +66,6 @@ pub fn stdout_format(format: Format, time_zone: TimeZone) -> Encoding {
         colors: AutoStream::choice(&io::stdout()) != ColorChoice::Never,
         columns: terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| usize::from(width.0)),
         time_zone,
+        has_dates: false,
     })
 }

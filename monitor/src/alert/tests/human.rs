@@ -21,6 +21,21 @@ fn every_record_as_plain_lines() {
 }
 
 #[test]
+fn what_is_kept_has_dates() {
+    let zone = jiff::tz::TimeZone::fixed(jiff::tz::offset(1));
+    for record in all_records() {
+        let text = lines(&HumanFormat::kept(zone.clone()), &record);
+        let time = text.get(..25).unwrap_or_default();
+        let time: jiff::Timestamp = time.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
+        let difference = time.as_nanosecond() - record.timestamp.unix_ns();
+        assert!((-999_999_999..=0).contains(&difference) && text.contains("+01:00  "), "{text}");
+    }
+    let rollup = alert(&example::chromium(), Cause::Rollup, Level::Sent);
+    let text = lines(&HumanFormat::kept(zone), &rollup);
+    assert_eq!(text.matches("+01:00").count(), 2, "{text}");
+}
+
+#[test]
 fn the_alert_in_colours() {
     let format = HumanFormat { colors: true, ..HumanFormat::plain() };
     let text = lines(&format, &alert(&example::chromium(), Cause::FirstContact, Level::Sent));
