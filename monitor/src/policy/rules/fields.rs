@@ -162,8 +162,29 @@ pub(super) fn is_group(path: &str) -> bool {
     FIELDS.iter().any(|row| row.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
 }
 
-/// The field whose path is most like `path`.
+/// Names of the same facts in records, for who writes them into a condition.
+const IN_RECORDS: [(&str, &str); 14] = [
+    ("user.name", "process.user"),
+    ("user.effective.name", "process.effective_user"),
+    ("process.hash.sha256", "process.sha256"),
+    ("process.args", "process.arguments"),
+    ("process.parent.name", "process.parents"),
+    ("container.id", "process.container.id"),
+    ("container.name", "process.container.name"),
+    ("container.image.name", "process.container.image"),
+    ("destination.as.number", "destination.asn"),
+    ("destination.as.organization.name", "destination.organisation"),
+    ("destination.bytes", "flow.bytes_in"),
+    ("source.bytes", "flow.bytes_out"),
+    ("network.transport", "flow.protocol"),
+    ("network.direction", "flow.direction"),
+];
+
+/// The field that says what the record's field `path` says, else the one whose path is most like `path`.
 pub(super) fn nearest(path: &str) -> Option<&'static str> {
+    if let Some((_, field)) = IN_RECORDS.iter().find(|(name, _)| *name == path) {
+        return Some(field);
+    }
     let likeness = |row: &'static Row| {
         // `asn` alone means the field that ends so.
         let tail = row.path.rsplit('.').next().unwrap_or(row.path);
@@ -176,4 +197,20 @@ pub(super) fn nearest(path: &str) -> Option<&'static str> {
         .filter(|(likeness, _)| *likeness > 0.8)
         .max_by(|left, right| left.0.total_cmp(&right.0))
         .map(|(_, path)| path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{IN_RECORDS, find, nearest};
+    use crate::alert::schema;
+
+    #[test]
+    fn who_writes_a_records_field_is_told_the_rules_field() {
+        let of_records = schema::fields();
+        for (name, field) in IN_RECORDS {
+            assert!(of_records.iter().any(|(path, _)| path == name), "records have no {name}");
+            assert!(find(field).is_some() && find(name).is_none(), "{name}: {field}");
+            assert_eq!(nearest(name), Some(field));
+        }
+    }
 }

@@ -392,6 +392,10 @@ fn explain(message: &str) -> (String, Option<String>) {
     let Some((written, known)) = quoted.split_first().filter(|_| message.starts_with("unknown ")) else {
         return match message.split_once(": write ") {
             Some((what, help)) => (what.to_owned(), Some(format!("write {help}"))),
+            None if message.ends_with("expected a TOML datetime") => {
+                let help = "write it without quotes: a day such as 2027-03-31, a time such as 02:00:00";
+                (message.to_owned(), Some(help.to_owned()))
+            }
             None => (message.to_owned(), None),
         };
     };
