@@ -47,7 +47,9 @@ pub(super) fn check(arguments: &CheckArguments, output: &mut Output<'_>) -> Resu
 }
 
 fn has_notes(checked: &Checked) -> bool {
-    !checked.notes.is_empty() || !checked.rule_notes.is_empty() || checked.lists.iter().any(|list| list.notices().next().is_some())
+    !checked.notes.is_empty()
+        || !checked.rule_notes.is_empty()
+        || checked.lists.iter().any(|list| list.notices().next().is_some())
 }
 
 /// The mistakes in lists and rules, each with its file.

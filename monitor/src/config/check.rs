@@ -40,8 +40,14 @@ impl Config {
 
     fn check_or_default(path: Option<&Path>, default_path: &Path, bad_lines: usize) -> Checked {
         let file = path.unwrap_or(default_path);
-        let mut checked =
-            Checked { file: None, config: None, lists: Vec::new(), notes: Vec::new(), rule_notes: Vec::new(), errors: Vec::new() };
+        let mut checked = Checked {
+            file: None,
+            config: None,
+            lists: Vec::new(),
+            notes: Vec::new(),
+            rule_notes: Vec::new(),
+            errors: Vec::new(),
+        };
         let text = match std::fs::read_to_string(file) {
             Ok(text) => {
                 checked.file = Some(file.to_owned());
@@ -132,7 +138,7 @@ fn exists(findings: &mut Findings, key: &str, path: &Path, is: fn(&Metadata) -> 
             findings.add(key, format!("there is no {what} {}: {advice}", path.display()));
         }
         Err(error) => {
-            findings.add_error(key, format!("cannot look at {}: {error}", path.display()), Some(error.kind()))
+            findings.add_error(key, format!("cannot look at {}: {error}", path.display()), Some(error.kind()));
         }
     }
 }
