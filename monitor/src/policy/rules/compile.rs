@@ -53,7 +53,7 @@ pub(super) fn compile(text: &str, known_lists: Option<&[Arc<str>]>) -> Result<No
         Some((node, Type::Bool)) if compiler.mistakes.is_empty() => Ok(node),
         Some((_, kind)) if compiler.mistakes.is_empty() => Err(vec![mistake(
             0,
-            format!("this condition is a {kind}, not true or false"),
+            format!("this condition is {kind:#}, not true or false"),
             "compare it with something, such as flow.bytes_out > 1000000",
         )]),
         _ => {
@@ -164,7 +164,7 @@ impl Compiler<'_> {
         if kind == wanted && !matches!(node, Node::Ints(_)) {
             return Some(node);
         }
-        self.wrong(expression, format!("this is a {kind}, where a {wanted} is needed"), "");
+        self.wrong(expression, format!("this is {kind:#}, where {wanted:#} is needed"), "");
         None
     }
 }

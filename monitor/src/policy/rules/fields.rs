@@ -33,8 +33,12 @@ impl Type {
     }
 }
 
+/// In the alternate form (`{:#}`) with its article.
 impl fmt::Display for Type {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if formatter.alternate() {
+            formatter.write_str(if matches!(self, Self::Int | Self::Address) { "an " } else { "a " })?;
+        }
         formatter.write_str(match self {
             Self::Bool => "bool",
             Self::Int => "int",

@@ -184,11 +184,11 @@ fn mistakes_in_conditions_are_refused() {
         ("destination.ans == 1", "there is no field destination.ans", "destination.asn?"),
         ("asn == 1", "there is no field asn", "destination.asn?"),
         ("process.container == 'x'", "there is no field process.container", "process.container.id"),
-        ("destination.port == '443'", "a int is compared with a string", "without quotes"),
-        ("process.name == 3", "a string is compared with a int", "in quotes"),
+        ("destination.port == '443'", "an int is compared with a string", "without quotes"),
+        ("process.name == 3", "a string is compared with an int", "in quotes"),
         ("process.name", "this condition is a string", "compare it"),
-        ("flow.age + 1", "this condition is a int", "compare it"),
-        ("flow.age && true", "this is a int, where a bool is needed", ""),
+        ("flow.age + 1", "this condition is an int", "compare it"),
+        ("flow.age && true", "this is an int, where a bool is needed", ""),
         ("flow.state == 'send'", "flow.state is never \"send\"", "attempted, established, sent"),
         ("destination.as_country == 'germany'", "never \"germany\"", "two upper-case letters"),
         ("destination.as_country == 'ZZ'", "never \"ZZ\"", "ISO 3166-1"),
@@ -346,6 +346,16 @@ fn a_suppression_that_has_run_out_is_told_and_no_mistake() {
     let told: Vec<_> = rules.notices("2026-11-26T23:59:59Z".parse().unwrap()).collect();
     assert_eq!(told, ["r.toml:1: this suppression ended with 2020-01-01: give it another date, or take it out"]);
     assert_eq!(rules.notices("2026-11-27T00:00:00Z".parse().unwrap()).count(), 2);
+}
+
+#[test]
+fn a_date_in_quotes_is_answered_with_how_to_write_it() {
+    let text = "[[suppress]]\nasn = 64500\nexpires = \"2020-01-01\"\n";
+    let error = Rules::compile([("r.toml", text)], &[], &[], None).unwrap_err().to_string();
+    assert!(
+        error.starts_with("r.toml:3:11: ") && error.contains("without quotes: a day such as 2027-03-31"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -34,7 +34,7 @@ impl Compiler<'_> {
     pub(super) fn comprehension(&mut self, expression: &IdedExpr, it: &ComprehensionExpr, depth: u16) -> Typed {
         let (list, kind) = self.expression(&it.iter_range, depth)?;
         let Some(element) = kind.element() else {
-            return self.wrong(expression, format!("a {kind} cannot be gone through"), "only lists can");
+            return self.wrong(expression, format!("{kind:#} cannot be gone through"), "only lists can");
         };
         if self.variables.len() == DEPTH_OF_LISTS {
             let help = format!("write at most {DEPTH_OF_LISTS} within one another");

@@ -36,7 +36,7 @@ impl Compiler<'_> {
                     (Type::Texts | Type::Names | Type::Parents, _) => "write .exists(x, x == …), or \"…\" in list",
                     _ => "compare like with like",
                 };
-                return self.wrong(whole, format!("a {left_kind} is compared with a {right_kind}"), help);
+                return self.wrong(whole, format!("{left_kind:#} is compared with {right_kind:#}"), help);
             }
         };
         let kind = if left_kind == Type::Text { right_kind } else { left_kind };
@@ -92,12 +92,12 @@ impl Compiler<'_> {
             }
             (Type::Text, _) if matches!(list_kind, Type::Names | Type::Parents) => {
                 let help = "write .exists(x, x.name == …), or domain_matches in it";
-                return self.wrong(list, format!("a string is looked for in a {list_kind}"), help);
+                return self.wrong(list, format!("a string is looked for in {list_kind:#}"), help);
             }
             _ => {
                 return self.wrong(
                     list,
-                    format!("a {kind} is looked for in a {list_kind}"),
+                    format!("{kind:#} is looked for in {list_kind:#}"),
                     "write a list such as [1, 2] or [\"a\", \"b\"]",
                 );
             }

@@ -76,7 +76,7 @@ impl Compiler<'_> {
                 if kind == Type::Text || kind.element().is_some() {
                     return Some((Node::Size(Box::new(node)), Type::Int));
                 }
-                self.wrong(inner, format!("a {kind} has no size"), "only texts and lists have one")
+                self.wrong(inner, format!("{kind:#} has no size"), "only texts and lists have one")
             }
             (name, operands) => {
                 const KNOWN: [&str; 10] = [

@@ -42,7 +42,7 @@ impl Compiler<'_> {
                     self.wrong(key, "the name of a label must be written out", "write process.labels[\"app\"]")
                 }
                 ((_, kind), _) => {
-                    self.wrong(expression, format!("a {kind} has no elements by number"), "write .exists(x, …)")
+                    self.wrong(expression, format!("{kind:#} has no elements by number"), "write .exists(x, …)")
                 }
             },
             (name, None, [left, right]) if arithmetic(name).is_some() => {

@@ -66,7 +66,7 @@ impl Compiler<'_> {
                     Type::Names | Type::Parents => "go through the list with .exists(x, …)",
                     _ => "",
                 };
-                return self.wrong(expression, format!("a {kind} has no {field}"), help);
+                return self.wrong(expression, format!("{kind:#} has no {field}"), help);
             }
         };
         match operand {
