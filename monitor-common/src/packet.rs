@@ -125,15 +125,7 @@ fn read_plain_headers(packet: &impl Packet) -> Option<Headers> {
     let ip = packet.linear::<0, 20>()?;
     if ip[0] == 0x45 {
         headers.read_ipv4(ip);
-        if headers.protocol == PROTOCOL_TCP {
-            headers.header_bytes = 20 + headers.read_tcp(packet.linear::<20, 14>()?);
-        } else if headers.protocol == PROTOCOL_UDP {
-            headers.read_ports(*packet.linear::<20, 4>()?);
-            headers.header_bytes = 20 + UDP_HEADER_BYTES;
-        } else {
-            return None;
-        }
-        return Some(headers);
+        return read_plain_transport::<20>(packet, headers);
     }
     let ip = packet.linear::<0, 40>()?;
     if ip[0] >> 4 != 6 {
@@ -143,14 +135,21 @@ fn read_plain_headers(packet: &impl Packet) -> Option<Headers> {
     headers.protocol = ip[6];
     headers.source.copy_from_slice(&ip[8..24]);
     headers.destination.copy_from_slice(&ip[24..40]);
-    if headers.protocol == PROTOCOL_TCP {
-        headers.header_bytes = 40 + headers.read_tcp(packet.linear::<40, 14>()?);
-    } else if headers.protocol == PROTOCOL_UDP {
-        headers.read_ports(*packet.linear::<40, 4>()?);
-        headers.header_bytes = 40 + UDP_HEADER_BYTES;
-    } else {
-        return None;
-    }
+    read_plain_transport::<40>(packet, headers)
+}
+
+/// The same from the transport header on, which begins at `AT`.
+#[inline(always)]
+fn read_plain_transport<const AT: usize>(packet: &impl Packet, mut headers: Headers) -> Option<Headers> {
+    let transport_bytes = match headers.protocol {
+        PROTOCOL_TCP => headers.read_tcp(packet.linear::<AT, 14>()?),
+        PROTOCOL_UDP => {
+            headers.read_ports(*packet.linear::<AT, 4>()?);
+            UDP_HEADER_BYTES
+        }
+        _ => return None,
+    };
+    headers.header_bytes = AT as u32 + transport_bytes;
     Some(headers)
 }
 

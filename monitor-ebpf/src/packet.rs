@@ -94,7 +94,8 @@ pub(crate) fn seen(ctx: &SkBuffContext, direction: Direction) {
     let Some(sk) = full_socket(skb) else { return };
     // SAFETY: a socket from the context, checked to be there.
     let (is_raw, protocol) = unsafe { ((*sk).type_ == SOCK_RAW, (*sk).protocol) };
-    let state = if protocol == u32::from(PROTOCOL_UDP) { None } else { SOCKETS.get(sk) };
+    // Nothing about a UDP socket's packets is asked of its state, so that each datagram is spared the look.
+    let mut state = if protocol == u32::from(PROTOCOL_UDP) && !is_raw { None } else { SOCKETS.get(sk) };
     // What arrives opens no flow, so that a socket without one has nothing to count; only who began with UDP is noted.
     if direction == Direction::In
         && protocol != u32::from(PROTOCOL_UDP)
@@ -113,7 +114,7 @@ pub(crate) fn seen(ctx: &SkBuffContext, direction: Direction) {
     let is_stream = headers.protocol == PROTOCOL_TCP && !is_raw;
     if payload_bytes == 0
         && is_stream
-        && let Some(state) = state
+        && let Some(state) = &mut state
         && is_counted(state, &headers, direction, length_bytes)
     {
         return;
@@ -127,7 +128,7 @@ pub(crate) fn seen(ctx: &SkBuffContext, direction: Direction) {
     // Of a socket with several destinations the last one tells where what its process just sent went.
     if direction == Direction::Out
         && !is_stream
-        && let Some(state) = SOCKETS.get(sk)
+        && let Some(state) = state
         && state.is_asked == 0
         && state.flow.socket_cookie != 0
     {
