@@ -165,7 +165,7 @@ impl Watch {
                 biased;
                 ended = stop.recv() => return Ok(ended.unwrap_or(Ended::Signal)),
                 _ = tick_timer.tick() => self.tick().await,
-                () = std::future::ready(()), if takes_alerts && self.rings.more_flagged => self.read(Ring::Flagged),
+                () = std::future::ready(()), if takes_alerts && self.rings.more_flagged() => self.read(Ring::Flagged),
                 guard = flagged.readable(), if takes_alerts => {
                     tokio::time::sleep(GATHER).await;
                     guard?.clear_ready();

@@ -15,8 +15,8 @@ use crate::{
 
 /// Records read from a ring at once.
 const BATCH: usize = 4_096;
-/// Of ordinary flows, those handled before the outputs and the other rings get their turn: a flagged flow waits for no more
-/// than these.
+/// Events of flows handled before what explains flows is read again, and before the outputs and the other rings get their
+/// turn: a batch takes long enough to fill the other rings, and a flagged flow waits for no more than these.
 const SHARE: usize = 128;
 /// Batches of process events and captures read before the flows that they explain: more than their rings hold.
 const EXPLANATION_BATCHES: usize = 64;
@@ -24,63 +24,51 @@ const EXPLANATION_BATCHES: usize = 64;
 /// What is known of the rings from the last look into them.
 #[derive(Debug, Default)]
 pub(super) struct Rings {
-    /// Room for events of flagged flows, kept from one look to the next.
-    flagged: Vec<Event>,
-    /// What was read of ordinary flows and is not handled yet.
-    unhandled: VecDeque<Event>,
-    /// The ring of ordinary flows held at least a batch when it was read last.
-    may_hold_more: bool,
-    /// The ring of flagged flows held more than was read.
-    pub(super) more_flagged: bool,
+    flagged: Unhandled,
+    ordinary: Unhandled,
     /// The last look into the rings found nothing.
     pub(super) is_idle: bool,
     /// Records of the kernel side that could not be decoded.
     pub(super) refused: u64,
 }
 
-impl Rings {
-    /// Reads a ring of flows, after the rings that explain them, and lets the stages work. What was made has to be handed on
-    /// before more is read.
-    pub(super) fn read(&mut self, ring: Ring, stages: &mut Stages, ready: &mut Vec<Arc<Record>>) {
-        if ring == Ring::Flow {
-            self.read_flows(stages, ready);
-            return;
-        }
-        let mut events = std::mem::take(&mut self.flagged);
-        self.more_flagged = self.read_batch(ring, stages, &mut events);
-        self.explain(stages, ready);
-        for event in events.drain(..) {
-            let Stages { kernel, pipeline, .. } = &mut *stages;
-            pipeline.handle(event, kernel, ready);
-        }
-        self.flagged = events;
-    }
+/// What was read of a ring of flows and is not handled yet.
+#[derive(Debug, Default)]
+struct Unhandled {
+    events: VecDeque<Event>,
+    /// The ring held at least a batch when it was read last.
+    may_hold_more: bool,
+}
 
-    fn read_flows(&mut self, stages: &mut Stages, ready: &mut Vec<Arc<Record>>) {
-        if self.unhandled.is_empty() {
-            let mut events = Vec::from(std::mem::take(&mut self.unhandled));
-            self.may_hold_more = self.read_batch(Ring::Flow, stages, &mut events);
-            self.unhandled = events.into();
+impl Rings {
+    /// Lets the stages work on the next share of a ring of flows, after the rings that explain them. What was made has to be
+    /// handed on before more is read.
+    pub(super) fn read(&mut self, ring: Ring, stages: &mut Stages, ready: &mut Vec<Arc<Record>>) {
+        let mut unhandled = std::mem::take(self.of(ring));
+        if unhandled.events.is_empty() {
+            unhandled.read(ring, stages, &mut self.refused);
         }
         let explanations = self.explain(stages, ready);
-        self.is_idle = self.unhandled.is_empty() && explanations == 0;
-        for event in self.unhandled.drain(..SHARE.min(self.unhandled.len())) {
+        self.is_idle = unhandled.events.is_empty() && explanations == 0;
+        for event in unhandled.events.drain(..SHARE.min(unhandled.events.len())) {
             let Stages { kernel, pipeline, .. } = &mut *stages;
             pipeline.handle(event, kernel, ready);
         }
+        *self.of(ring) = unhandled;
+    }
+
+    /// Whether there is more of flagged flows than was handled.
+    pub(super) fn more_flagged(&self) -> bool {
+        self.flagged.has_more()
     }
 
     /// Whether there is more of ordinary flows than was handled.
     pub(super) fn more_flows(&self) -> bool {
-        self.may_hold_more || !self.unhandled.is_empty()
+        self.ordinary.has_more()
     }
 
-    /// Reads a batch of a ring of flows, and says whether the ring may hold more.
-    fn read_batch(&mut self, ring: Ring, stages: &mut Stages, events: &mut Vec<Event>) -> bool {
-        let refused = &mut self.refused;
-        let count = stages.kernel.read_ring(ring, BATCH, events, |error| refuse(refused, error));
-        keep_latest_of_each(events);
-        count == BATCH
+    fn of(&mut self, ring: Ring) -> &mut Unhandled {
+        if ring == Ring::Flow { &mut self.ordinary } else { &mut self.flagged }
     }
 
     /// Reads what explains flows: process events, then captured payload. Says how much there was.
@@ -105,13 +93,27 @@ impl Rings {
     /// Reads until both rings of flows are empty: at the end, or before the flow table is read.
     pub(super) fn read_all(&mut self, stages: &mut Stages, ready: &mut Vec<Arc<Record>>) {
         self.read(Ring::Flagged, stages, ready);
-        while self.more_flagged {
+        while self.more_flagged() {
             self.read(Ring::Flagged, stages, ready);
         }
         self.read(Ring::Flow, stages, ready);
         while self.more_flows() {
             self.read(Ring::Flow, stages, ready);
         }
+    }
+}
+
+impl Unhandled {
+    /// Reads a batch, where nothing is left of the last one.
+    fn read(&mut self, ring: Ring, stages: &mut Stages, refused: &mut u64) {
+        let mut events = Vec::from(std::mem::take(&mut self.events));
+        let count = stages.kernel.read_ring(ring, BATCH, &mut events, |error| refuse(refused, error));
+        keep_latest_of_each(&mut events);
+        *self = Self { events: events.into(), may_hold_more: count == BATCH };
+    }
+
+    fn has_more(&self) -> bool {
+        self.may_hold_more || !self.events.is_empty()
     }
 }
 
