@@ -248,8 +248,8 @@ impl Outputs {
             failure.map_or(Ok(()), Err)
         };
         let (direct, spooled) = tokio::join!(direct, self.spooled.finish(self.goodbye));
-        let unkept = self.left_records + spooled?;
         direct?;
+        let unkept = self.left_records + spooled?;
         if unkept > 0 { Err(Error::Unkept(unkept)) } else { Ok(()) }
     }
 }
