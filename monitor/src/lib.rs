@@ -22,6 +22,7 @@ pub mod kernel;
 pub mod limits;
 mod memory;
 pub mod metrics;
+mod mistakes;
 pub mod names;
 pub mod ownership;
 pub mod pipeline;

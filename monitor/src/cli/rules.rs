@@ -24,12 +24,13 @@ use crate::{
 /// Runs the records of a file through the lists and the rules.
 pub(super) fn test(arguments: &TestRulesArguments, output: &mut Output<'_>) -> Result<Status, Error> {
     let (config, _) = Config::load(arguments.config.as_deref())?;
+    let lists = config.lists()?;
     let rules = if arguments.rules.is_empty() {
-        config.rules()?
+        config.rules(&lists)?
     } else {
         let files = config::rule_files(&arguments.rules)?;
         let files = files.iter().map(|(file, text)| (&**file, &**text));
-        Rules::compile(files, &arguments.enable, &[], config.list_ids().as_deref()).map_err(config::Error::from)?
+        Rules::compile(files, &arguments.enable, &[], Some(&lists.ids())).map_err(config::Error::from)?
     };
     let unreadable = |source| Error::Replay { path: arguments.replay.clone(), source };
     let input: Box<dyn BufRead> = if arguments.replay == Path::new("-") {
@@ -37,7 +38,7 @@ pub(super) fn test(arguments: &TestRulesArguments, output: &mut Output<'_>) -> R
     } else {
         Box::new(BufReader::new(File::open(&arguments.replay).map_err(unreadable)?))
     };
-    let mut replay = Replay::new(&config.policy, config.lists()?, rules, TimeZone::system());
+    let mut replay = Replay::new(&config.policy, lists, rules, TimeZone::system());
     let mut counts = Counts::default();
     for (index, line) in input.split(b'\n').enumerate() {
         let line = line.map_err(unreadable)?;

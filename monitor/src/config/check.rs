@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Config, DEFAULT_PATH, Error, Invalid, Placed, feeds, source};
+use super::{Config, DEFAULT_PATH, Error, GatheredLists, Invalid, Placed, feeds, source};
 use crate::{
     kernel,
     sink::check::{Finding, Findings},
@@ -78,14 +78,13 @@ impl Checked {
     /// its own.
     fn look(&mut self, config: &Config, refused: &[String], bad_lines: usize, place: &dyn Fn(Finding) -> Placed) {
         let is_refused = |start: &str| refused.iter().any(|key| key.starts_with(start));
-        let (_, lists, errors) = config.gather_lists(config.feeds(bad_lines));
+        let GatheredLists { states: lists, ids, errors, .. } = config.gather_lists(config.feeds(bad_lines));
         let has_all_lists = !is_refused("lists") && !is_refused("policy.files");
         self.errors.extend(errors.into_iter().filter(|error| match error {
             Error::List(error) => has_all_lists || !error.is_about_unknown(),
             _ => true,
         }));
-        let list_ids = config.list_ids().filter(|_| has_all_lists);
-        let (rules, errors) = config.gather_rules(list_ids.as_deref());
+        let (rules, errors) = config.gather_rules(ids.filter(|_| has_all_lists).as_deref());
         self.rule_notes = rules.notices(jiff::Timestamp::now()).collect();
         self.errors.extend(errors);
         self.errors.extend(config.ownership().err());

@@ -96,6 +96,7 @@ impl Error {
             one => vec![one],
         }
     }
+
     /// What is wrong and where, in one line, without lines of files and without advice: for records and figures.
     #[must_use]
     pub fn brief(&self) -> String {

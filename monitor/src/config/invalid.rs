@@ -10,6 +10,7 @@ use super::{
     hidden,
     reference::{self, Section},
 };
+use crate::mistakes::{line_and_prefix, nearest};
 
 /// Problems that [`Invalid::brief`] tells.
 const BRIEF_MAX: usize = 5;
@@ -193,13 +194,6 @@ impl Snippet {
     }
 }
 
-/// The line of a byte, from 1, and what stands before it there.
-pub(super) fn line_and_prefix(text: &str, offset: usize) -> (usize, &str) {
-    let before = text.get(..offset).unwrap_or(text);
-    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    (before.matches('\n').count() + 1, before.get(line_start..).unwrap_or_default())
-}
-
 /// Splits "…, expected …" (serde) or "…: write …" (the stages) into what is wrong and what to write, in words for people who do not write Rust.
 fn split_expectation(message: &str) -> (String, Option<String>) {
     let message = message.replacen("unknown variant", "unknown choice", 1);
@@ -261,15 +255,6 @@ fn keys_of_every(path: &[String]) -> &'static [&'static str] {
         [table, _, _] if table == "outputs" => &OUTPUT_KEYS,
         _ => &[],
     }
-}
-
-/// The candidate most like `written`, if any is alike.
-pub(super) fn nearest<'a>(written: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    candidates
-        .map(|candidate| (strsim::jaro_winkler(written, candidate), candidate))
-        .filter(|(likeness, _)| *likeness > 0.8)
-        .max_by(|left, right| left.0.total_cmp(&right.0))
-        .map(|(_, candidate)| candidate)
 }
 
 /// What stands between backticks.

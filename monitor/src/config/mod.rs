@@ -119,7 +119,7 @@ impl Config {
     /// # Errors
     /// As [`Self::lists`].
     pub fn lists_with(&self, feeds: Vec<Feed>) -> Result<(Lists, Vec<feeds::State>), Error> {
-        let (lists, states, errors) = self.gather_lists(feeds);
+        let GatheredLists { lists, states, errors, .. } = self.gather_lists(feeds);
         match (lists, Error::all(errors)) {
             (_, Some(error)) => Err(error),
             (Some(lists), None) => Ok((lists, states)),
@@ -128,8 +128,7 @@ impl Config {
         }
     }
 
-    /// The lists if they are good, how those of `[lists]` are, and everything that is wrong.
-    fn gather_lists(&self, feeds: Vec<Feed>) -> (Option<Lists>, Vec<feeds::State>, Vec<Error>) {
+    fn gather_lists(&self, feeds: Vec<Feed>) -> GatheredLists {
         let (mut lists, mut errors) = self.own_format();
         let is_whole = errors.is_empty();
         let (of_feeds, states): (Vec<_>, Vec<_>) = feeds.into_iter().map(|feed| (feed.list, feed.state)).unzip();
@@ -149,7 +148,7 @@ impl Config {
         // What a file that cannot be read would have named is not known.
         let counts = |error: &ListError| is_whole || !error.is_about_unknown();
         errors.extend(refused.into_iter().chain(in_filters).filter(counts).map(Error::List));
-        (lists.filter(|_| errors.is_empty()), states, errors)
+        GatheredLists { lists: lists.filter(|_| errors.is_empty()), states, ids: is_whole.then_some(ids), errors }
     }
 
     /// What is to be said of the outputs beforehand; nothing is connected to and nothing written.
@@ -184,21 +183,14 @@ impl Config {
         Ok(data::load(&self.data.table)?)
     }
 
-    /// The embedded rules and those of the user, switched as the configuration says.
+    /// The embedded rules and those of the user, switched as the configuration says. `lists` are those of [`Self::lists`]: a
+    /// rule that speaks of another one is a mistake.
     ///
     /// # Errors
     /// A file that cannot be read, or everything that is wrong with all of them.
-    pub fn rules(&self) -> Result<Rules, Error> {
-        let (rules, errors) = self.gather_rules(self.list_ids().as_deref());
+    pub fn rules(&self, lists: &Lists) -> Result<Rules, Error> {
+        let (rules, errors) = self.gather_rules(Some(&lists.ids()));
         Error::all(errors).map_or(Ok(rules), Err)
-    }
-
-    /// The ids of all lists, also of those that are switched off; `None` if some file of lists cannot be read, of which
-    /// [`Self::lists`] tells.
-    #[must_use]
-    pub fn list_ids(&self) -> Option<Vec<Arc<str>>> {
-        let own_format = self.own_lists().ok()?.into_iter().map(|list| list.header.id);
-        Some(own_format.chain(self.lists.0.keys().map(|id| id.as_str().into())).collect())
     }
 
     /// The rules, and everything that is wrong. Where the ids of all lists are known, any other one in a rule is a mistake.
@@ -209,7 +201,7 @@ impl Config {
             Ok(rules) => (rules, errors),
             Err(mut wrong) => {
                 // What a file that cannot be read would have named is not known.
-                wrong.problems.retain(|problem| errors.is_empty() || !problem.message.starts_with("there is no rule "));
+                wrong.problems.retain(|problem| errors.is_empty() || !problem.is_about_unknown_rule);
                 if !wrong.problems.is_empty() {
                     errors.push(wrong.into());
                 }
@@ -255,6 +247,18 @@ impl Config {
         }
         (lists, errors)
     }
+}
+
+/// What came of reading every list.
+struct GatheredLists {
+    /// The lists, if all is good.
+    lists: Option<Lists>,
+    /// How those of `[lists]` are.
+    states: Vec<feeds::State>,
+    /// The ids of all, also of those that are switched off; `None` where a file cannot be read.
+    ids: Option<Vec<Arc<str>>>,
+    /// Everything that is wrong.
+    errors: Vec<Error>,
 }
 
 /// The names and texts of rule files: those named, and `*.toml` of directories named, in the order of their names.

@@ -8,10 +8,8 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{
-    Config,
-    invalid::{Problem, line_and_prefix},
-};
+use super::{Config, invalid::Problem};
+use crate::mistakes::line_and_column;
 
 /// A file with more mistakes than this is another file.
 const PROBLEMS_MAX: usize = 20;
@@ -89,8 +87,7 @@ pub(super) fn place_of(text: &str, key: &str) -> Option<(usize, usize)> {
     let (document, _) = DeTable::parse_recoverable(text);
     let path: KeyPath = key.split('.').map(str::to_owned).collect();
     let (written, _) = (1..=path.len()).rev().find_map(|length| entry(document.get_ref(), path.get(..length)?))?;
-    let (line, prefix) = line_and_prefix(text, written.span().start);
-    Some((line, prefix.chars().count() + 1))
+    Some(line_and_column(text, written.span().start))
 }
 
 /// The key and the value at `path`.

@@ -145,6 +145,7 @@ fn the_brief_form_is_one_line() {
                 column: 3,
                 message: "wrong".to_owned(),
                 help: Some("write it".to_owned()),
+                is_about_unknown_rule: false,
             }],
         }
         .into(),
@@ -237,7 +238,8 @@ fn rules_name_lists_that_are_there_switched_off_or_not() {
             "[policy]\nfiles = [{own:?}]\nrules = [{rules:?}]\ndisable = [\"us-doj-dsp\"]\n\
              [lists.fetched]\nsource = \"https://lists.example.org/x\"\nenabled = false\n"
         );
-        Config::parse(&text, "config.toml").expect("good").rules()
+        let config = Config::parse(&text, "config.toml").expect("good");
+        config.rules(&config.lists().expect("lists"))
     };
     let good = rules(&["us-doj-dsp", "fetched", "of-a-file"]).unwrap_or_else(|error| panic!("{error}"));
     let notices: Vec<_> = good.notices(jiff::Timestamp::now()).collect();

@@ -47,7 +47,7 @@ impl Policy {
         let feeds = config.feeds(feeds::BAD_LINES_TOLD);
         keep(&feeds, config);
         let (lists, feeds) = config.lists_with(feeds)?;
-        let rules = config.rules()?;
+        let rules = config.rules(&lists)?;
         for notice in rules.notices(jiff::Timestamp::now()) {
             tracing::warn!("{notice}");
         }

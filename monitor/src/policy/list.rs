@@ -10,7 +10,10 @@ use super::{
     Action, ListHeader, Relation, Severity,
     value::{Asn, CalendarDate, Country, Domain, ListId, Organisation, Prefix},
 };
-use crate::ownership::CountryCode;
+use crate::{
+    mistakes::{line_and_column, nearest},
+    ownership::CountryCode,
+};
 
 /// A list as its file gives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,10 +150,8 @@ impl ListError {
 /// What to write instead of an id that does not exist.
 #[must_use]
 pub fn instead<'a>(id: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
-    let likeness = |candidate: &'a str| (strsim::jaro_winkler(id, candidate), candidate);
-    let near = known.clone().map(likeness).filter(|(likeness, _)| *likeness > 0.8);
-    match near.max_by(|left, right| left.0.total_cmp(&right.0)) {
-        Some((_, candidate)) => format!("did you mean {candidate:?}?"),
+    match nearest(id, known.clone()) {
+        Some(candidate) => format!("did you mean {candidate:?}?"),
         None => format!("write one of {}", known.collect::<Vec<_>>().join(", ")),
     }
 }
@@ -251,15 +252,8 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    fn line_and_column(&self, offset: usize) -> (usize, usize) {
-        let before = self.text.get(..offset).unwrap_or(self.text);
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        let column = before.get(line_start..).map_or(0, |line| line.chars().count());
-        (before.matches('\n').count() + 1, column + 1)
-    }
-
     fn error(&self, span: Range<usize>, problem: impl fmt::Display) -> ListError {
-        let (line, column) = self.line_and_column(span.start);
+        let (line, column) = line_and_column(self.text, span.start);
         ListError::File { file: self.file.to_owned(), line, column, problem: problem.to_string() }
     }
 }
@@ -350,7 +344,7 @@ impl Seen<'_> {
 
     fn once(&mut self, span: Range<usize>, label: String) -> Result<(), ListError> {
         if let Some(&first) = self.first_offsets.get(&label) {
-            let (first, _) = self.place.line_and_column(first);
+            let (first, _) = line_and_column(self.place.text, first);
             return Err(self.place.error(span, format!("{label} is already in line {first}: keep one of the two")));
         }
         self.first_offsets.insert(label, span.start);

@@ -239,6 +239,12 @@ impl Lists {
         &self.summaries
     }
 
+    /// The ids of all, also of those that are switched off.
+    #[must_use]
+    pub fn ids(&self) -> Vec<Arc<str>> {
+        self.summaries.iter().map(|summary| Arc::clone(&summary.header.id)).collect()
+    }
+
     /// How many matches each ignoring list has spared since the lists were read, by its id.
     pub fn spared(&self) -> impl Iterator<Item = (&str, u64)> {
         self.spared.iter().map(|(id, spared)| (&**id, spared.matches.load(Ordering::Relaxed)))

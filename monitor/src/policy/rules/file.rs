@@ -13,12 +13,12 @@ use super::{
     compile::compile,
     fields::WEEKDAYS,
     key::Per,
-    problem::{Place, RuleProblem, nearest},
+    problem::{Place, RuleProblem},
     references::{References, Target},
     suppress::{Maintenance, Suppression},
     threshold::Threshold,
 };
-use crate::{policy::Severity, units::Duration};
+use crate::{mistakes::nearest_word, policy::Severity, units::Duration};
 
 /// A rule alerts at most so often in an hour unless it says otherwise.
 const ALERTS_PER_HOUR: u32 = 60;
@@ -113,6 +113,9 @@ impl Contents {
 
     /// Refuses ids that no rule has, among those read and the embedded ones, and no list, where these are known.
     pub(super) fn check_references(&mut self) {
+        if self.references.are_none() {
+            return;
+        }
         let embedded = super::embedded_ids();
         let rules: Vec<&str> = self.ids.keys().map(|id| &**id).chain(embedded.iter().map(String::as_str)).collect();
         let references = std::mem::take(&mut self.references);
@@ -400,7 +403,7 @@ fn explain(message: &str) -> (String, Option<String>) {
         };
     };
     let what = if message.starts_with("unknown field") { "key" } else { "choice" };
-    let help = match nearest(written, known) {
+    let help = match nearest_word(written, known.iter().copied()) {
         Some(name) => format!("did you mean {name}?"),
         None => format!("write one of {}", known.join(", ")),
     };

@@ -140,6 +140,7 @@ impl Rules {
                     column: 0,
                     message: format!("there is no rule {id:?} to switch on or off"),
                     help: Some(format!("write one of {}", known.join(", "))),
+                    is_about_unknown_rule: true,
                 });
             }
         }

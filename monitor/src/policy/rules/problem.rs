@@ -4,6 +4,8 @@ use std::{fmt, ops::Range};
 
 use serde::Serialize;
 
+use crate::mistakes::line_and_column;
+
 /// One mistake in a rule file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RuleProblem {
@@ -17,6 +19,9 @@ pub struct RuleProblem {
     pub message: String,
     /// What to do about it.
     pub help: Option<String>,
+    /// It is about a rule that is not there, unless it is in a file that cannot be read.
+    #[serde(skip)]
+    pub(crate) is_about_unknown_rule: bool,
 }
 
 /// Everything that is wrong with the rule files.
@@ -40,7 +45,7 @@ impl fmt::Display for RuleErrors {
 
 impl fmt::Display for RuleProblem {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { file, line, column, message, help } = self;
+        let Self { file, line, column, message, help, .. } = self;
         if *line == 0 {
             write!(formatter, "{file}: {message}")?;
         } else {
@@ -48,15 +53,6 @@ impl fmt::Display for RuleProblem {
         }
         help.as_ref().map_or(Ok(()), |help| write!(formatter, "\n  help: {help}"))
     }
-}
-
-/// What is most like what was written, if anything is.
-pub(super) fn nearest<'k>(written: &str, known: &[&'k str]) -> Option<&'k str> {
-    // Letters that changed places make short words quite unlike by the one measure, and long ones by the other.
-    let is_slip = |known: &str| written.len() > 2 && strsim::osa_distance(written, known) == 1;
-    let likeness = |known: &str| strsim::jaro_winkler(written, known).max(if is_slip(known) { 0.9 } else { 0.0 });
-    let near = known.iter().map(|known| (likeness(known), *known));
-    near.filter(|near| near.0 > 0.8).max_by(|left, right| left.0.total_cmp(&right.0)).map(|(_, known)| known)
 }
 
 /// A file's text, which turns byte offsets into places and collects what is wrong.
@@ -83,20 +79,20 @@ impl<'a> Place<'a> {
         message: impl Into<String>,
         help: impl Into<Option<String>>,
     ) -> RuleProblem {
-        let before = self.text.get(..offset).unwrap_or(self.text);
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let (line, column) = line_and_column(self.text, offset);
         RuleProblem {
             file: self.file.to_owned(),
-            line: before.matches('\n').count() + 1,
-            column: before.get(line_start..).map_or(0, |part| part.chars().count()) + 1,
+            line,
+            column,
             message: message.into(),
             help: help.into(),
+            is_about_unknown_rule: false,
         }
     }
 
     /// The line of a byte, from 1.
     pub(super) fn line_of(&self, offset: usize) -> usize {
-        self.text.get(..offset).unwrap_or(self.text).matches('\n').count() + 1
+        line_and_column(self.text, offset).0
     }
 
     /// Where the content of a string literal begins, if it stands there letter by letter, without escapes.

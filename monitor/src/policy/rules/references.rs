@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use toml::Spanned;
 
-use super::problem::{Place, RuleProblem, nearest};
+use super::problem::{Place, RuleProblem};
+use crate::mistakes::nearest_word;
 
 /// Every id that was named.
 #[derive(Debug, Default)]
@@ -27,6 +28,10 @@ pub(super) enum Target {
 }
 
 impl References {
+    pub(super) fn are_none(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(super) fn add(&mut self, place: &Place<'_>, id: &Spanned<String>, to: Target) {
         let problem = place.problem(id.span().start, "", None);
         self.0.push(Reference { id: id.get_ref().clone(), to, problem });
@@ -46,8 +51,9 @@ impl References {
             if known.contains(&id.as_str()) {
                 continue;
             }
+            problem.is_about_unknown_rule = to != Target::List;
             problem.message = format!("there is no {what} {id:?}");
-            problem.help = Some(match nearest(&id, &known) {
+            problem.help = Some(match nearest_word(&id, known.iter().copied()) {
                 Some(near) => format!("did you mean {near:?}?"),
                 None if to == Target::Rule => "write the id of a rule".to_owned(),
                 None => "`egresswatch lists` shows the ids of lists".to_owned(),

@@ -9,13 +9,15 @@ use cel::{
 use ipnet::IpNet;
 
 use super::{Compiler, PATTERN_BYTES, Typed};
-use crate::policy::{
-    rules::{
-        expression::{Node, TextTest},
-        fields::Type,
-        problem::nearest,
+use crate::{
+    mistakes::nearest_word,
+    policy::{
+        rules::{
+            expression::{Node, TextTest},
+            fields::Type,
+        },
+        value,
     },
-    value,
 };
 
 impl Compiler<'_> {
@@ -95,7 +97,7 @@ impl Compiler<'_> {
                     let message = format!("{name} does not take {} values", operands.len());
                     return self.wrong(expression, message, "docs/rules.md shows how functions are called");
                 }
-                let help = match nearest(name, &KNOWN) {
+                let help = match nearest_word(name, KNOWN) {
                     Some(known) => format!("did you mean {known}?"),
                     None => format!("write one of {}, has, exists, all", KNOWN.join(", ")),
                 };

@@ -4,11 +4,11 @@ use cel::IdedExpr;
 
 use super::Compiler;
 use crate::{
+    mistakes::nearest_word,
     ownership::CountryCode,
     policy::rules::{
         expression::{Arithmetic, Comparison, Node, Part},
         fields::{self, SOURCES, Values},
-        problem::nearest,
     },
 };
 
@@ -87,7 +87,7 @@ impl Compiler<'_> {
             }
             Values::List => {
                 let known: Vec<&str> = self.known_lists?.iter().map(|id| &**id).collect();
-                (!known.contains(&text)).then(|| match nearest(text, &known) {
+                (!known.contains(&text)).then(|| match nearest_word(text, known) {
                     Some(near) => format!("did you mean {near:?}? `egresswatch lists` shows every list"),
                     None => "`egresswatch lists` shows every list".to_owned(),
                 })
@@ -114,7 +114,7 @@ impl Compiler<'_> {
 
 fn one_of(text: &str, words: &[&str]) -> String {
     let all = if words.len() > WORDS_TOLD { "docs/rules.md lists them".to_owned() } else { words.join(", ") };
-    match nearest(text, words) {
+    match nearest_word(text, words.iter().copied()) {
         Some(near) => format!("did you mean {near:?}? It is one of {all}"),
         None => format!("write one of {all}"),
     }
