@@ -9,29 +9,51 @@ use crate::{
 pub const DNS_PORT: u16 = 53;
 /// Bytes from the start of a TCP stream that can hold a name: room for a proxy's handshake and a large `ClientHello`.
 pub const STREAM_CAPTURE_BYTES: u64 = 8 << 10;
-/// Bytes from the start of a DNS stream, each way.
-pub const DNS_STREAM_CAPTURE_BYTES: u64 = 64 << 10;
+/// Bytes from the start of a DNS stream, each way, however fast they come.
+const DNS_STREAM_CAPTURE_BYTES: u64 = 64 << 10;
+/// A DNS stream may have one byte more each 2 to this power nanoseconds: about 15 kB a second, more than a resolver's connections carry and
+/// so little that a transfer over that port crowds out nobody's names.
+const DNS_STREAM_SHIFT: u32 = 16;
 /// Packets from the start of a UDP flow that can be a QUIC client's first ones.
 pub const DATAGRAM_CAPTURE_PACKETS: u64 = 8;
 
-/// Whether a packet's payload may hold a name, so that it is captured. `earlier_bytes` and `packets` count what the flow
-/// moved this way: bytes before this packet, packets with it.
-#[inline(always)]
-#[must_use]
-pub fn may_hold_name(
-    protocol: u8,
-    outgoing: bool,
-    remote_port: u16,
-    earlier_bytes: u64,
-    packets: u64,
-    midstream: bool,
-) -> bool {
-    match protocol {
-        PROTOCOL_UDP => remote_port == DNS_PORT || (outgoing && packets <= DATAGRAM_CAPTURE_PACKETS),
-        PROTOCOL_TCP if remote_port == DNS_PORT => earlier_bytes < DNS_STREAM_CAPTURE_BYTES,
-        PROTOCOL_TCP => outgoing && !midstream && earlier_bytes < STREAM_CAPTURE_BYTES,
-        _ => false,
+/// A packet of a flow, as far as it decides whether its payload is captured.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate {
+    /// IP protocol number.
+    pub protocol: u8,
+    /// It leaves this host.
+    pub outgoing: bool,
+    /// The other side's port.
+    pub remote_port: u16,
+    /// Payload that the flow moved this way before.
+    pub earlier_bytes: u64,
+    /// Packets that the flow moved this way, with this one.
+    pub packets: u64,
+    /// How old the flow is.
+    pub age_ns: u64,
+    /// The flow's beginning was not seen.
+    pub midstream: bool,
+}
+
+impl Candidate {
+    /// Whether the payload may hold a name, so that it is captured.
+    #[inline(always)]
+    #[must_use]
+    pub const fn may_hold_name(&self) -> bool {
+        match self.protocol {
+            PROTOCOL_UDP => self.remote_port == DNS_PORT || (self.outgoing && self.packets <= DATAGRAM_CAPTURE_PACKETS),
+            PROTOCOL_TCP if self.remote_port == DNS_PORT => self.earlier_bytes < dns_stream_limit(self.age_ns),
+            PROTOCOL_TCP => self.outgoing && !self.midstream && self.earlier_bytes < STREAM_CAPTURE_BYTES,
+            _ => false,
+        }
     }
+}
+
+/// Bytes of a DNS stream of this age, each way, that are captured.
+#[inline(always)]
+const fn dns_stream_limit(age_ns: u64) -> u64 {
+    DNS_STREAM_CAPTURE_BYTES + (age_ns >> DNS_STREAM_SHIFT)
 }
 
 /// Whether a UDP payload that starts with this byte can be a QUIC packet with a long header, as the first ones are
@@ -130,22 +152,34 @@ mod tests {
 
     #[test]
     fn only_what_can_hold_a_name_is_captured() {
-        for (protocol, outgoing, port, earlier, packets, midstream, expected) in [
-            (PROTOCOL_UDP, false, 53, 1_000_000, 9_000, false, true),
-            (PROTOCOL_UDP, true, 53, 1_000_000, 9_000, true, true),
-            (PROTOCOL_UDP, true, 443, 0, 1, false, true),
-            (PROTOCOL_UDP, true, 443, 0, 9, false, false),
-            (PROTOCOL_UDP, false, 443, 0, 1, false, false),
-            (PROTOCOL_TCP, true, 443, 0, 2, false, true),
-            (PROTOCOL_TCP, true, 443, 8_192, 9, false, false),
-            (PROTOCOL_TCP, true, 443, 0, 2, true, false),
-            (PROTOCOL_TCP, false, 443, 0, 2, false, false),
-            (PROTOCOL_TCP, false, 53, 9_000, 12, true, true),
-            (PROTOCOL_TCP, false, 53, 65_536, 99, false, false),
-            (1, true, 0, 0, 1, false, false),
+        const SECOND: u64 = 1_000_000_000;
+        for (protocol, outgoing, port, earlier, packets, age, midstream, expected) in [
+            (PROTOCOL_UDP, false, 53, 1_000_000, 9_000, 0, false, true),
+            (PROTOCOL_UDP, true, 53, 1_000_000, 9_000, 0, true, true),
+            (PROTOCOL_UDP, true, 443, 0, 1, 0, false, true),
+            (PROTOCOL_UDP, true, 443, 0, 9, SECOND, false, false),
+            (PROTOCOL_UDP, false, 443, 0, 1, 0, false, false),
+            (PROTOCOL_TCP, true, 443, 0, 2, 0, false, true),
+            (PROTOCOL_TCP, true, 443, 8_192, 9, SECOND, false, false),
+            (PROTOCOL_TCP, true, 443, 0, 2, 0, true, false),
+            (PROTOCOL_TCP, false, 443, 0, 2, 0, false, false),
+            (PROTOCOL_TCP, false, 53, 9_000, 12, 0, true, true),
+            (PROTOCOL_TCP, false, 53, 65_536, 99, 0, false, false),
+            (PROTOCOL_TCP, false, 53, 65_536, 99, SECOND, false, true),
+            (PROTOCOL_TCP, false, 53, 900_000, 999, 60 * SECOND, false, true),
+            (PROTOCOL_TCP, false, 53, 9_000_000, 999, 60 * SECOND, false, false),
+            (1, true, 0, 0, 1, 0, false, false),
         ] {
-            let captured = may_hold_name(protocol, outgoing, port, earlier, packets, midstream);
-            assert_eq!(captured, expected, "protocol {protocol} port {port} outgoing {outgoing} after {earlier} bytes");
+            let candidate = Candidate {
+                protocol,
+                outgoing,
+                remote_port: port,
+                earlier_bytes: earlier,
+                packets,
+                age_ns: age,
+                midstream,
+            };
+            assert_eq!(candidate.may_hold_name(), expected, "{candidate:?}");
         }
         assert!(starts_quic(0xc3) && starts_quic(0xff));
         assert!(!starts_quic(0x40) && !starts_quic(0x80) && !starts_quic(0));

@@ -18,7 +18,7 @@ pub const CGROUP_PATH_BYTES: usize = 512;
 
 /// Bytes of payload that the sizes of a [`CaptureRecord`] hold: a command, a usual first message, a full segment, a large
 /// first message. Powers of two: a burst of short flows costs the ring little more than it sent.
-pub const CAPTURE_SIZES: [usize; 4] = [128, 1_024, 2_048, 4_096];
+pub const CAPTURE_SIZES: [usize; 4] = [128, 1_024, 2_048, 8_192];
 
 /// Values of [`Header::kind`].
 pub mod kind {
@@ -403,7 +403,7 @@ const _: () = {
     assert!(size_of::<CaptureRecord<128>>() == 80 + 128);
     assert!(size_of::<CaptureRecord<1_024>>() == 80 + 1_024);
     assert!(size_of::<CaptureRecord<2_048>>() == 80 + 2_048);
-    assert!(size_of::<CaptureRecord<4_096>>() == 80 + 4_096);
+    assert!(size_of::<CaptureRecord<8_192>>() == 80 + 8_192);
 };
 
 #[cfg(feature = "user")]

@@ -1,7 +1,7 @@
 //! Payload that may hold a name, handed to the daemon as it is: nothing is parsed here.
 //!
 //! Called from the packet hooks for the first bytes of an outgoing flow and for DNS. Bounded three ways: few packets of
-//! a flow qualify ([`may_hold_name`]), few bytes of each are copied, and the ring they go to is their own, so that they
+//! a flow qualify ([`Candidate`]), few bytes of each are copied, and the ring they go to is their own, so that they
 //! can crowd out nothing but each other.
 
 use core::{arch::asm, ptr};
@@ -11,7 +11,7 @@ use aya_ebpf::{
     helpers::generated::{bpf_ringbuf_query, bpf_skb_load_bytes},
 };
 use monitor_common::{
-    accounting::{DNS_PORT, may_hold_name, starts_quic},
+    accounting::{Candidate, DNS_PORT, starts_quic},
     loss::LossReason,
     packet::{Headers, PROTOCOL_UDP},
     record::{CAPTURE_SIZES, CaptureRecord, FlowKey, FlowState, Header, Identity, kind},
@@ -54,9 +54,16 @@ pub(crate) fn seen(packet: &Accounted<'_>, key: &FlowKey, flow: &FlowState) {
     let (total, packets) =
         if outgoing { (flow.payload_out_bytes, flow.packets_out) } else { (flow.payload_in_bytes, flow.packets_in) };
     let remote_port = u16::from_be(key.remote_port_be);
-    let earlier_bytes = total.saturating_sub(u64::from(packet.moved_bytes));
-    let midstream = flow.flags.midstream != 0;
-    if !may_hold_name(key.protocol, outgoing, remote_port, earlier_bytes, packets, midstream) {
+    let candidate = Candidate {
+        protocol: key.protocol,
+        outgoing,
+        remote_port,
+        earlier_bytes: total.saturating_sub(u64::from(packet.moved_bytes)),
+        packets,
+        age_ns: packet.now_ns.saturating_sub(flow.first_boot_ns),
+        midstream: flow.flags.midstream != 0,
+    };
+    if !candidate.may_hold_name() {
         return;
     }
     if key.protocol == PROTOCOL_UDP && remote_port != DNS_PORT {

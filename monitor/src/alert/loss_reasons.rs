@@ -101,6 +101,20 @@ const LOSS_REASONS: &[ReasonMeaning] = &[
         "Too many flows had said names: those of the longest unused are forgotten.",
         "raise `names.max_flows`",
     ),
+    pipeline(
+        "name_opening_cut",
+        false,
+        "A flow's first message was longer than what is captured of it: a name in the rest stays unknown. The flow's \
+         `egresswatch.name_caveats` has `opening_cut`.",
+        "nothing",
+    ),
+    pipeline(
+        "name_dns_cut",
+        false,
+        "A DNS answer, or a piece of a stream of them, was longer or came faster than what is captured: names of the \
+         addresses in the rest stay unknown.",
+        "nothing",
+    ),
     output(
         OUTPUT_QUEUE_FULL,
         "An output without a spool did not keep up: flow records are dropped, and others too where it takes nothing for \

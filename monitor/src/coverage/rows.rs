@@ -345,6 +345,16 @@ pub const LIMITS: &[Limit] = &[
                is older: names from DNS are what remains",
     },
     Limit {
+        token: "late_names",
+        what: "a name behind the first 8 KiB that a program sends on a connection, behind the first 8 KiB of one packet of \
+               the network stack, or behind its first 8 datagrams: where it was begun, the flow says so (`opening_cut`)",
+    },
+    Limit {
+        token: "large_dns_answers",
+        what: "addresses behind the first 8 KiB of one packet of a DNS answer or its first 512 records, and of DNS over TCP \
+               what comes faster than 64 KiB at once and 15 kB a second: counted as `name_dns_cut`",
+    },
+    Limit {
         token: "unasked_datagrams",
         what: "UDP datagrams that are never answered, or only five minutes later; and of more than 16,384 senders that wait \
                for an answer at once, those that were silent longest: what is sent to them is told as egress",

@@ -255,7 +255,7 @@ fn a_capture_of_each_size_holds_as_many_bytes_as_it_says() {
         (bytes_of(&capture_record::<128>(7)), 7),
         (bytes_of(&capture_record::<1_024>(1_000)), 1_000),
         (bytes_of(&capture_record::<2_048>(2_048)), 2_048),
-        (bytes_of(&capture_record::<4_096>(4_000)), 4_000),
+        (bytes_of(&capture_record::<8_192>(8_000)), 8_000),
     ] {
         let Ok(Event::Capture(capture)) = decode(&bytes) else { panic!("no capture") };
         assert_eq!(capture.data, vec![b'x'; captured]);

@@ -17,11 +17,27 @@ use domain::{
 use super::{HostName, Source};
 
 /// Records of an answer that are read.
-const RECORDS: usize = 128;
+const RECORDS: usize = 512;
 /// Longest chain of aliases that is followed; common resolvers stop at 11.
 const CHAIN: usize = 16;
 /// Bytes before a message on TCP: its length (RFC 1035, section 4.2.2).
-const PREFIX_BYTES: usize = 2;
+pub(super) const PREFIX_BYTES: usize = 2;
+
+/// What messages taught.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Answers {
+    pub(super) rows: Vec<Row>,
+    /// Answers, or pieces of a stream of them, that were not read to their end.
+    pub(super) cut: u64,
+}
+
+impl Answers {
+    /// Adds what others taught.
+    pub(super) fn add(&mut self, others: Self) {
+        self.rows.extend(others.rows);
+        self.cut += others.cut;
+    }
+}
 
 /// An address that an answer gave, and one of the names that led to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,29 +57,47 @@ pub(super) struct Row {
 
 /// The addresses in an answer with every name that led to them; none if it is no answer. An answer that is cut off is
 /// read up to there.
-pub(super) fn read(message: &[u8]) -> Vec<Row> {
-    let Ok(message) = Message::from_slice(message) else { return Vec::new() };
-    let header = message.header();
-    if !header.qr() || header.opcode() != Opcode::QUERY || header.rcode() != Rcode::NOERROR {
-        return Vec::new();
+pub(super) fn read(message: &[u8]) -> Answers {
+    let Some(message) = response(message) else { return Answers::default() };
+    if message.header().rcode() != Rcode::NOERROR {
+        return Answers::default();
     }
     let Some(asked) = message.first_question().and_then(|question| host_name(question.qname())) else {
-        return Vec::new();
+        return Answers::default();
     };
-    rows(&Records::collect(message), asked)
+    let records = Records::collect(message);
+    Answers { rows: rows(&records, asked), cut: u64::from(records.is_cut) }
 }
 
 /// The messages at the beginning of a TCP stream, and how many bytes they take.
-pub(super) fn read_stream(bytes: &[u8]) -> (Vec<Row>, usize) {
-    let mut rows = Vec::new();
+pub(super) fn read_stream(bytes: &[u8]) -> (Answers, usize) {
+    let mut answers = Answers::default();
     let mut rest = bytes;
-    while let Some((length, after)) = rest.split_first_chunk::<PREFIX_BYTES>()
-        && let Some((message, next)) = after.split_at_checked(u16::from_be_bytes(*length).into())
-    {
-        rows.extend(read(message));
+    while let Some((message, next)) = split_message(rest) {
+        answers.add(read(message));
         rest = next;
     }
-    (rows, bytes.len() - rest.len())
+    (answers, bytes.len() - rest.len())
+}
+
+/// The messages in a piece of a TCP stream, if it holds nothing but whole responses.
+pub(super) fn read_whole(bytes: &[u8]) -> Option<Answers> {
+    let mut rest = bytes;
+    while let Some((message, next)) = split_message(rest) {
+        response(message)?;
+        rest = next;
+    }
+    (rest.is_empty() && !bytes.is_empty()).then(|| read_stream(bytes).0)
+}
+
+fn split_message(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, after) = bytes.split_first_chunk::<PREFIX_BYTES>()?;
+    after.split_at_checked(u16::from_be_bytes(*length).into())
+}
+
+fn response(message: &[u8]) -> Option<&Message<[u8]>> {
+    let message = Message::from_slice(message).ok()?;
+    (message.header().qr() && message.header().opcode() == Opcode::QUERY).then_some(message)
 }
 
 /// What an answer section holds, by the name that owns it.
@@ -72,6 +106,8 @@ struct Records {
     /// Aliases.
     aliases: Vec<(HostName, HostName)>,
     addresses: Vec<Address>,
+    /// The section has more records than are read, or than can be.
+    is_cut: bool,
 }
 
 struct Address {
@@ -87,8 +123,13 @@ impl Records {
     fn collect(message: &Message<[u8]>) -> Self {
         let mut records = Self::default();
         let Ok(answer) = message.answer() else { return records };
+        let mut unread = usize::from(message.header_counts().ancount());
         // After a record that cannot be read the place of the next one is unknown.
-        for record in answer.take(RECORDS).map_while(Result::ok).filter(|record| record.class() == Class::IN) {
+        for record in answer.take(RECORDS).map_while(Result::ok) {
+            unread = unread.saturating_sub(1);
+            if record.class() != Class::IN {
+                continue;
+            }
             let Some(owner) = host_name(&record.owner()) else { continue };
             let ttl_s = record.ttl().as_secs();
             let address = |address: IpAddr| Address {
@@ -129,6 +170,7 @@ impl Records {
                 _ => {}
             }
         }
+        records.is_cut = unread > 0;
         records
     }
 

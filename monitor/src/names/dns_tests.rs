@@ -30,6 +30,24 @@ pub(in crate::names) fn address(asked: &str, address: [u8; 4], ttl_s: u32) -> Ve
     })
 }
 
+/// The same behind `padding` other addresses of a name that nobody asked for.
+pub(in crate::names) fn padded(asked: &str, address: [u8; 4], padding: usize) -> Vec<u8> {
+    answer(asked, |records| {
+        for _ in 0..padding {
+            records.push((name("other.example"), 1, A::new(Ipv4Addr::LOCALHOST))).unwrap();
+        }
+        records.push((name(asked), 1, A::new(Ipv4Addr::from(address)))).unwrap();
+    })
+}
+
+/// The last byte of an address.
+pub(in crate::names) fn last_octet(address: IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(address) => address.octets()[3],
+        IpAddr::V6(address) => address.octets()[15],
+    }
+}
+
 fn shown(rows: &[Row]) -> Vec<String> {
     let show = |row: &Row| {
         let asked = row.asked.as_ref().map_or_else(String::new, |asked| format!(" for {asked}"));
@@ -56,7 +74,7 @@ fn each_address_has_the_name_asked_for_and_the_aliases() {
             format!("{address} dns_cname a.node.example for www.example.com 20s"),
         ]
     };
-    assert_eq!(shown(&read(&message)), [of("192.0.2.1"), of("2001:db8::1")].concat());
+    assert_eq!(shown(&read(&message).rows), [of("192.0.2.1"), of("2001:db8::1")].concat());
 }
 
 #[test]
@@ -73,7 +91,7 @@ fn hints_of_https_records_count_as_addresses() {
         records.push((name("_8443._https.example.com"), 300, service)).unwrap();
     });
     assert_eq!(
-        shown(&read(&message)),
+        shown(&read(&message).rows),
         ["192.0.2.1 dns_https example.com 300s ech", "2001:db8::1 dns_https example.com 300s ech"]
     );
 }
@@ -85,7 +103,7 @@ fn aliases_in_a_circle_end() {
         records.push((name("b.example"), 1, Cname::new(name("a.example")))).unwrap();
         records.push((name("b.example"), 1, A::new(Ipv4Addr::new(192, 0, 2, 1)))).unwrap();
     });
-    assert_eq!(shown(&read(&message)).len(), 2);
+    assert_eq!(shown(&read(&message).rows).len(), 2);
 }
 
 #[test]
@@ -95,7 +113,7 @@ fn questions_and_failures_say_nothing() {
     let mut failure = address("a.example", [192, 0, 2, 1], 1);
     failure[3] = 3;
     for message in [&question[..], &failure, b"", b"short"] {
-        assert_eq!(read(message), []);
+        assert_eq!(read(message), Answers::default());
     }
 }
 
@@ -106,7 +124,7 @@ fn a_stream_is_read_message_by_message() {
         messages.iter().map(|message| [&(message.len() as u16).to_be_bytes()[..], message].concat()).collect();
     let stream = framed.concat();
     let one = framed[0].len();
-    assert_eq!(shown(&read_stream(&stream).0), ["192.0.2.1 dns a.example 1s", "192.0.2.2 dns b.example 1s"]);
+    assert_eq!(shown(&read_stream(&stream).0.rows), ["192.0.2.1 dns a.example 1s", "192.0.2.2 dns b.example 1s"]);
     assert_eq!(read_stream(&stream[..stream.len() - 1]).1, one);
     assert_eq!(read_stream(&stream[..1]).1, 0);
 }
@@ -118,7 +136,29 @@ fn an_answer_that_is_cut_off_is_read_up_to_there() {
             records.push((name("a.example"), 1, A::new(Ipv4Addr::new(192, 0, 2, last)))).unwrap();
         }
     });
-    assert_eq!(read(&message[..message.len() - 1]).len(), 2);
+    assert_eq!((read(&message).rows.len(), read(&message).cut), (3, 0));
+    let cut = read(&message[..message.len() - 1]);
+    assert_eq!((cut.rows.len(), cut.cut), (2, 1));
+}
+
+#[test]
+fn more_records_than_are_read_are_told() {
+    for (others, expected) in [(RECORDS - 1, (1, 0)), (RECORDS, (0, 1))] {
+        let answers = read(&padded("a.example", [192, 0, 2, 1], others));
+        assert_eq!((answers.rows.len(), answers.cut), expected);
+    }
+}
+
+#[test]
+fn a_piece_of_whole_responses_is_told_from_others() {
+    let message = address("a.example", [192, 0, 2, 1], 1);
+    let framed = [&(message.len() as u16).to_be_bytes()[..], &message].concat();
+    assert_eq!(read_whole(&framed.repeat(2)).map(|answers| answers.rows.len()), Some(2));
+    let mut question = framed.clone();
+    question[4] &= 0x7f;
+    for piece in [&framed[1..], &framed[..framed.len() - 1], &question, b"", b"\0\0"] {
+        assert_eq!(read_whole(piece), None);
+    }
 }
 
 proptest! {
@@ -129,7 +169,7 @@ proptest! {
         if let Some(flags) = bytes.get_mut(2..4) {
             flags.copy_from_slice(&[0x80, 0]);
         }
-        prop_assert!(read(&bytes).len() <= 2 * RECORDS * CHAIN * RECORDS);
+        prop_assert!(read(&bytes).rows.len() <= 2 * RECORDS * CHAIN * RECORDS);
     }
 
     #[test]

@@ -145,6 +145,9 @@ pub enum NameCaveat {
     DnsOverQuic,
     /// The flow is to a well-known server of DNS over HTTPS: names may be asked for on it, which cannot be read.
     DnsOverHttps,
+    /// The first bytes of the flow were longer than what is captured of them: a name may stand in the rest, and whether an
+    /// encrypted one is offered there is not known.
+    OpeningCut,
 }
 
 /// A name of a flow's remote side.

@@ -4,6 +4,7 @@
 //! said: each keeps its source, who saw it and when, and an address with several names keeps them all. Nothing is ever
 //! looked up. Payload stays in this stage, is erased when it was read, and leaves it only as the names in it.
 
+mod answers;
 mod config;
 mod dns;
 mod flow;
@@ -46,6 +47,8 @@ pub struct Names {
     openings: Openings,
     flows: Recent<FlowKey, SaidOnFlow>,
     evicted_flows: u64,
+    cut_openings: u64,
+    cut_answers: u64,
 }
 
 /// What was said on a flow, by whoever opened it.
@@ -53,6 +56,7 @@ pub struct Names {
 struct SaidOnFlow {
     found: Vec<Found>,
     proxied: Option<Proxied>,
+    is_cut: bool,
     at: BootTime,
 }
 
@@ -76,17 +80,23 @@ pub struct NameLosses {
     pub names: u64,
     /// Flows whose own names were forgotten for others.
     pub flows: u64,
+    /// Flows whose first bytes were longer than what is captured of them, so that a name may stand in the rest.
+    pub cut_openings: u64,
+    /// DNS answers, and pieces of a stream of them, that were not read to their end.
+    pub cut_answers: u64,
 }
 
 impl NameLosses {
     /// Each reason as a stable token, with its count.
     #[must_use]
-    pub const fn by_reason(&self) -> [(&'static str, u64); 4] {
+    pub const fn by_reason(&self) -> [(&'static str, u64); 6] {
         [
             ("name_openings_full", self.openings),
             ("name_addresses_full", self.addresses),
             ("name_address_full", self.names),
             ("name_flows_full", self.flows),
+            ("name_opening_cut", self.cut_openings),
+            ("name_dns_cut", self.cut_answers),
         ]
     }
 }
@@ -100,6 +110,8 @@ impl Names {
             openings: Openings::new(config.max_openings, config.opening_memory),
             flows: Recent::new(config.max_flows),
             evicted_flows: 0,
+            cut_openings: 0,
+            cut_answers: 0,
         }
     }
 
@@ -119,8 +131,8 @@ impl Names {
         match (capture.key.protocol, capture.direction) {
             (Protocol::Udp, Direction::In) if is_dns => self.learn(dns::read(&capture.data), capture, &mut learned),
             (Protocol::Tcp, Direction::In) if is_dns => {
-                let rows = self.openings.read_answers(capture);
-                self.learn(rows, capture, &mut learned);
+                let answers = self.openings.read_answers(capture);
+                self.learn(answers, capture, &mut learned);
             }
             (Protocol::Udp, Direction::Out) if !is_dns => {
                 let step = self.openings.read_datagram(capture);
@@ -146,6 +158,7 @@ impl Names {
     pub fn of(&mut self, asker: &Asker<'_>) -> FlowNames {
         let said = self.flows.peek(asker.key);
         let proxied = said.and_then(|said| said.proxied.clone());
+        let is_cut = said.is_some_and(|said| said.is_cut);
         let mut names: Vec<Named> =
             said.into_iter().flat_map(|said| said.found.iter().map(|one| one.named(said.at))).collect();
         self.flows.touch(asker.key);
@@ -166,7 +179,7 @@ impl Names {
         names.sort_by_key(|named| named.scope);
         decide(&mut names);
         names.truncate(NAMES);
-        let caveats = caveats(asker.key, &names);
+        let caveats = caveats(asker.key, &names, is_cut);
         FlowNames { names, proxied, caveats }
     }
 
@@ -184,6 +197,8 @@ impl Names {
             addresses: self.known.evicted_addresses,
             names: self.known.evicted_names,
             flows: self.evicted_flows,
+            cut_openings: self.cut_openings,
+            cut_answers: self.cut_answers,
         }
     }
 
@@ -193,8 +208,9 @@ impl Names {
         (self.known.len(), self.openings.bytes())
     }
 
-    fn learn(&mut self, rows: Vec<dns::Row>, capture: &Capture, learned: &mut Learned) {
-        for row in rows {
+    fn learn(&mut self, answers: dns::Answers, capture: &Capture, learned: &mut Learned) {
+        self.cut_answers += answers.cut;
+        for row in answers.rows {
             learned.addresses.push((row.address, row.name.clone()));
             self.known.insert(row, capture.process, capture.network_namespace_cookie, capture.at);
         }
@@ -202,13 +218,14 @@ impl Names {
 
     /// Keeps what was said on a flow; says whether that is more than was known.
     fn note(&mut self, capture: &Capture, step: Option<Step>) -> bool {
-        let Some(Step { found, proxied }) = step.filter(|step| !step.is_empty()) else { return false };
+        let Some(Step { found, proxied, is_cut }) = step.filter(|step| !step.is_empty()) else { return false };
+        self.cut_openings += u64::from(is_cut);
         if let Some(said) = self.flows.peek_mut(&capture.key) {
-            let is_news = said.found != found || said.proxied != proxied;
-            (said.found, said.proxied) = (found, proxied);
+            let is_news = said.found != found || said.proxied != proxied || said.is_cut != is_cut;
+            (said.found, said.proxied, said.is_cut) = (found, proxied, is_cut);
             return is_news;
         }
-        if self.flows.insert(capture.key, SaidOnFlow { found, proxied, at: capture.at }).is_some() {
+        if self.flows.insert(capture.key, SaidOnFlow { found, proxied, is_cut, at: capture.at }).is_some() {
             self.evicted_flows += 1;
         }
         true
@@ -247,7 +264,7 @@ fn decide(names: &mut [Named]) {
     }
 }
 
-fn caveats(key: &FlowKey, names: &[Named]) -> Vec<NameCaveat> {
+fn caveats(key: &FlowKey, names: &[Named], is_cut: bool) -> Vec<NameCaveat> {
     let said = || names.iter().filter(|named| named.scope == Scope::Flow);
     let is_encrypted_dns = key.remote.port() == ENCRYPTED_DNS_PORT;
     [
@@ -255,6 +272,7 @@ fn caveats(key: &FlowKey, names: &[Named]) -> Vec<NameCaveat> {
         (is_encrypted_dns && key.protocol == Protocol::Tcp, NameCaveat::DnsOverTls),
         (is_encrypted_dns && key.protocol == Protocol::Udp, NameCaveat::DnsOverQuic),
         (said().any(|named| resolvers::is_public(&named.name)), NameCaveat::DnsOverHttps),
+        (is_cut, NameCaveat::OpeningCut),
     ]
     .into_iter()
     .filter_map(|(holds, caveat)| holds.then_some(caveat))

@@ -2,8 +2,12 @@
 
 use std::num::NonZeroUsize;
 
+use monitor_common::accounting::STREAM_CAPTURE_BYTES;
+
 use super::{
-    Proxied, Source, dns,
+    Proxied, Source,
+    answers::AnswerStream,
+    dns,
     flow::Found,
     fragments::Fragments,
     opening::{self, Opening, Reading},
@@ -27,11 +31,13 @@ const ORIGIN: u64 = 1 << 32;
 pub(super) struct Step {
     pub(super) found: Vec<Found>,
     pub(super) proxied: Option<Proxied>,
+    /// A name may stand in what was not captured.
+    pub(super) is_cut: bool,
 }
 
 impl Step {
     pub(super) const fn is_empty(&self) -> bool {
-        self.found.is_empty() && self.proxied.is_none()
+        self.found.is_empty() && self.proxied.is_none() && !self.is_cut
     }
 }
 
@@ -45,6 +51,7 @@ pub(super) struct Openings {
 
 enum Stream {
     Tcp(Tcp),
+    Answers(AnswerStream),
     Quic(Initials),
     /// All was read, or there is nothing to read.
     Finished,
@@ -63,6 +70,7 @@ impl Stream {
     const fn bytes(&self) -> usize {
         match self {
             Self::Tcp(tcp) => tcp.fragments.bytes(),
+            Self::Answers(answers) => answers.bytes(),
             Self::Quic(initials) => initials.bytes(),
             Self::Finished => 0,
         }
@@ -72,6 +80,7 @@ impl Stream {
     fn promises_a_name(&self) -> bool {
         match self {
             Self::Quic(_) => true,
+            Self::Answers(answers) => answers.bytes() > 0,
             Self::Finished => false,
             Self::Tcp(tcp) => match tcp.fragments.first() {
                 [0 | 4 | 5 | 0x16 | b'<', ..] => true,
@@ -94,8 +103,15 @@ impl Openings {
         if let Stream::Tcp(tcp) = &mut stream {
             let fits = tcp.add(capture);
             let (prefix, is_cut) = tcp.prefix();
-            let Opening { found, proxied, wants_more } = opening::read(&prefix, is_cut || !fits);
-            step = Some(Step { found, proxied });
+            // Behind this much nothing is captured.
+            let is_last = is_cut || !fits || prefix.len() as u64 >= STREAM_CAPTURE_BYTES;
+            let mut opening = opening::read(&prefix, false);
+            let is_cut = is_last && opening.wants_more && opening.promises_a_name;
+            if is_last && opening.wants_more {
+                opening = opening::read(&prefix, true);
+            }
+            let Opening { found, proxied, wants_more, .. } = opening;
+            step = Some(Step { found, proxied, is_cut });
             if !wants_more {
                 stream = Stream::Finished;
             }
@@ -108,39 +124,36 @@ impl Openings {
     pub(super) fn read_datagram(&mut self, capture: &Capture) -> Option<Step> {
         let mut stream = self.take(capture, || Stream::Quic(Initials::default()))?;
         let mut opening = Opening::default();
+        let mut is_cut = false;
         if let Stream::Quic(initials) = &mut stream {
+            let is_whole = capture.data.len() as u64 >= u64::from(capture.payload_bytes);
             match initials.read(&capture.data) {
                 Reading::Done(hello) => {
                     opening.add_hello(hello, Source::QuicSni);
                     stream = Stream::Finished;
                 }
-                Reading::More => {}
+                Reading::More if is_whole && !initials.are_all() => {}
+                Reading::More => {
+                    is_cut = true;
+                    stream = Stream::Finished;
+                }
                 Reading::Other => stream = Stream::Finished,
             }
         }
         self.put(capture, stream);
-        Some(Step { found: opening.found, proxied: None })
+        Some(Step { found: opening.found, proxied: None, is_cut })
     }
 
     /// Reads a segment of a DNS server's answers.
-    pub(super) fn read_answers(&mut self, capture: &Capture) -> Vec<dns::Row> {
-        let stream = self.take(capture, || Stream::Tcp(Tcp { origin: capture.tcp_sequence, ..Tcp::default() }));
-        let Some(mut stream) = stream else { return Vec::new() };
-        let mut rows = Vec::new();
-        if let Stream::Tcp(tcp) = &mut stream {
-            let fits = tcp.add(capture);
-            let start = tcp.fragments.start().unwrap_or(ORIGIN);
-            let (prefix, is_cut) = tcp.prefix();
-            let (found, used_bytes) = dns::read_stream(&prefix);
-            rows = found;
-            tcp.fragments.consume(start + used_bytes as u64);
-            // Where the next message begins is unknown from here on.
-            if is_cut || !fits {
-                stream = Stream::Finished;
-            }
+    pub(super) fn read_answers(&mut self, capture: &Capture) -> dns::Answers {
+        let stream = self.take(capture, || Stream::Answers(AnswerStream::new(capture.tcp_sequence)));
+        let Some(mut stream) = stream else { return dns::Answers::default() };
+        let mut answers = dns::Answers::default();
+        if let Stream::Answers(of_server) = &mut stream {
+            answers = of_server.read(capture);
         }
         self.put(capture, stream);
-        rows
+        answers
     }
 
     /// Forgets a flow that has ended.

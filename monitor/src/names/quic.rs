@@ -1,6 +1,7 @@
 //! The first packets of a QUIC client: Initial packets of version 1 (RFC 9001) and version 2 (RFC 9369), whose keys come
 //! from the packet itself, so that everybody on the way can read the `ClientHello` in them.
 
+use monitor_common::accounting::DATAGRAM_CAPTURE_PACKETS;
 use rustls::{
     Side,
     crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256,
@@ -31,11 +32,13 @@ pub(super) struct Initials {
     /// when the server has chosen another one meanwhile.
     connection_id: Option<Vec<u8>>,
     crypto: Fragments,
+    datagrams: u64,
 }
 
 impl Initials {
     /// Reads a datagram, in which several packets may stand.
     pub(super) fn read(&mut self, datagram: &[u8]) -> Reading<ClientHello> {
+        self.datagrams += 1;
         let mut rest = datagram;
         let mut is_quic = self.connection_id.is_some();
         while let Some((packet, next)) = Packet::parse(rest) {
@@ -51,6 +54,11 @@ impl Initials {
             return Reading::Other;
         }
         tls::from_handshake(&self.crypto.prefix(0), false)
+    }
+
+    /// Whether as many datagrams came as are captured of a flow.
+    pub(super) const fn are_all(&self) -> bool {
+        self.datagrams >= DATAGRAM_CAPTURE_PACKETS
     }
 
     /// Bytes held.

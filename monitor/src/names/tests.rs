@@ -202,6 +202,68 @@ fn a_packet_that_was_not_captured_whole_is_read_as_far_as_it_goes() {
     assert_eq!(scene.names_of(&web()), ["Flow tls_sni sni.example*"]);
 }
 
+/// What the flow is called after `segments`, whether it says that more was said, and how often that was counted.
+fn after_segments(segments: Vec<Capture>) -> (Vec<String>, bool, u64) {
+    let mut scene = Scene::new();
+    for captured in segments {
+        scene.capture(captured);
+    }
+    assert_eq!(scene.names.held().1, 0, "nothing more is waited for");
+    let is_cut = scene.caveats_of(&web()).contains(&NameCaveat::OpeningCut);
+    (scene.names_of(&web()), is_cut, scene.names.losses().cut_openings)
+}
+
+#[test]
+fn a_first_message_that_was_not_captured_whole_says_so() {
+    // Clients shuffle their extensions: something stands behind the name wherever it is.
+    let hello = opening::samples::with_extension(&opening::samples::client_hello("sni.example"), 0xfafa, &[0; 100]);
+    let name_end = hello.windows(11).position(|part| part == b"sni.example").unwrap() + 11;
+    let part = |bytes: &[u8], captured: usize| Capture {
+        payload_bytes: bytes.len() as u32,
+        ..segment(web(), 1, &bytes[..captured])
+    };
+    let named = vec!["Flow tls_sni sni.example*".to_owned()];
+    // Behind the name an encrypted one may be offered.
+    assert_eq!(after_segments(vec![part(&hello, name_end)]), (named, true, 1));
+    assert_eq!(after_segments(vec![part(&hello, name_end - 1)]), (vec![], true, 1));
+    // A head whose host stands behind a large cookie, in one packet and in many.
+    let head = format!("GET / HTTP/1.1\r\nCookie: {}\r\nHost: late.example\r\n\r\n", "x".repeat(9_000));
+    assert_eq!(after_segments(vec![part(head.as_bytes(), 8_192)]), (vec![], true, 1));
+    let pieces = head.as_bytes().chunks(1_000).zip((0..).step_by(1_000));
+    let segments: Vec<Capture> = pieces.map(|(piece, at)| segment(web(), at, piece)).collect();
+    assert_eq!(after_segments(segments), (vec![], true, 1));
+    // What comes behind a request for a tunnel.
+    let tunnel = format!("CONNECT a.example:443 HTTP/1.1\r\nProxy-Authorization: {}\r\n\r\n", "x".repeat(9_000));
+    let named = vec!["Flow proxy_connect a.example*".to_owned()];
+    assert_eq!(after_segments(vec![part(tunnel.as_bytes(), 8_192)]), (named, true, 1));
+}
+
+#[test]
+fn what_promises_no_name_is_not_said_to_be_cut() {
+    // Mail, of which lines of text alone are captured.
+    let mail = format!("EHLO me.example\r\nMAIL FROM:<a@b.example>\r\nDATA\r\n{}", "words of a letter\r\n".repeat(600));
+    let pieces = mail.as_bytes().chunks(1_000).zip((0..).step_by(1_000)).take(9);
+    assert_eq!(after_segments(pieces.map(|(piece, at)| segment(web(), at, piece)).collect()), (vec![], false, 0));
+    // A host that is known before its head was cut.
+    let head = format!("GET / HTTP/1.1\r\nHost: early.example\r\nCookie: {}", "x".repeat(9_000));
+    let captured = Capture { payload_bytes: 20_000, ..segment(web(), 1, &head.as_bytes()[..8_192]) };
+    assert_eq!(after_segments(vec![captured]), (vec!["Flow http_host early.example*".to_owned()], false, 0));
+}
+
+#[test]
+fn a_quic_client_that_says_more_than_is_captured_says_so() {
+    let flow = key(Protocol::Udp, "192.0.2.1:443");
+    let datagrams = quic::tests::datagrams(Version::V1, "quic.example", 2);
+    let first = datagrams.first().unwrap();
+    let mut scene = Scene::new();
+    for _ in 0..8 {
+        assert_eq!(scene.caveats_of(&flow), []);
+        scene.capture(capture(flow, first.clone()));
+    }
+    assert_eq!(scene.caveats_of(&flow), [NameCaveat::OpeningCut]);
+    assert_eq!((scene.names.losses().cut_openings, scene.names.held().1), (1, 0));
+}
+
 #[test]
 fn quic_datagrams_name_their_server() {
     let flow = key(Protocol::Udp, "192.0.2.1:443");

@@ -17,7 +17,7 @@ use crate::{
     Case, skip,
     support::{
         Launch, Monitor, NameServer, Network, Program, Record, Rung, Settings, TcpServer, Traffic, UdpServer, View,
-        Zone, installed, is_emulated, watch,
+        Zone, installed, is_emulated, question, watch,
     },
 };
 
@@ -26,6 +26,9 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("curl_names_its_server_in_http", http_host).needs("curl"),
     Case::new("curl_names_its_server_in_tls", server_name).needs("curl").in_user_space(),
     Case::new("a_large_hello_in_many_segments_names_its_server", large_hello),
+    Case::new("a_first_message_larger_than_its_segment_names_its_server", large_message),
+    Case::new("a_first_message_that_is_cut_off_says_so", cut_message),
+    Case::new("answers_after_a_large_one_name_their_addresses", large_answer),
     Case::new("a_quic_client_names_its_server", quic).in_user_space(),
     Case::new("a_client_of_quic_version_2_names_its_server", quic_version_2).in_user_space(),
     Case::new("a_flagged_name_at_a_content_network_alerts", content_network).needs("curl").in_user_space(),
@@ -147,6 +150,71 @@ fn large_hello(rung: Rung) -> Result<()> {
         Launch::inside(&network).run(&program, &Traffic::Say { to: remote, pieces })?;
         ensure_named(&*end_of(&view, remote)?, &["tls_sni flow large.example.com"])
     })
+}
+
+/// A request whose host stands behind a cookie of `cookie_bytes`.
+fn request(host: &str, cookie_bytes: usize) -> Vec<u8> {
+    format!("GET / HTTP/1.1\r\nCookie: {}\r\nHost: {host}\r\n\r\n", "x".repeat(cookie_bytes)).into_bytes()
+}
+
+/// One packet of the network stack, which becomes several on the wire.
+fn large_message(rung: Rung) -> Result<()> {
+    let network = Network::new()?;
+    let program = Program::new("large-message")?;
+    for address in ["198.51.100.15", "2001:db8::15"] {
+        let piece = request("large.example.com", 7_500);
+        let server = TcpServer::start(&network, piece.len() as u64, 0)?;
+        let remote = SocketAddr::new(address.parse()?, server.port);
+        watch(rung, |view| {
+            Launch::inside(&network).run(&program, &Traffic::Say { to: remote, pieces: vec![piece] })?;
+            ensure_named(&*end_of(&view, remote)?, &["http_host flow large.example.com"])
+        })?;
+    }
+    Ok(())
+}
+
+fn cut_message(rung: Rung) -> Result<()> {
+    let network = Network::new()?;
+    let program = Program::new("cut-message")?;
+    let piece = request("late.example.com", 12_000);
+    let server = TcpServer::start(&network, piece.len() as u64, 0)?;
+    let remote = SocketAddr::new("198.51.100.16".parse()?, server.port);
+    let monitor = Monitor::start(rung, Settings::default())?;
+    let view = monitor.view();
+    Launch::inside(&network).run(&program, &Traffic::Say { to: remote, pieces: vec![piece] })?;
+    let end = end_of(&view, remote)?;
+    ensure!(end.texts("/egresswatch/name_caveats") == ["opening_cut"] && names(&end).is_empty(), "{}", end.pretty());
+    view.one("the loss", |record| record.text("/egresswatch/loss/reason") == Some("name_opening_cut"))?;
+    monitor.stop().map(drop)
+}
+
+/// Of an answer that is longer than a capture the rest is missing, and nothing else on its connection.
+fn large_answer(rung: Rung) -> Result<()> {
+    let network = Network::new()?;
+    let (first, next): (IpAddr, IpAddr) = ("198.51.100.24".parse()?, "198.51.100.25".parse()?);
+    let mut addresses = vec![("large.example.com", first)];
+    addresses.extend((0..400_u16).map(|number| {
+        let [high, low] = number.to_be_bytes();
+        ("large.example.com", IpAddr::from([203, 0, 113 + high, low]))
+    }));
+    addresses.push(("next.example.com", next));
+    let zone = Zone { aliases: Vec::new(), addresses };
+    let name_server = NameServer::start(&network, "9.9.9.9".parse()?, &zone)?;
+    let server = TcpServer::start(&network, 1, 0)?;
+    let (resolver, program) = (Program::new("resolver")?, Program::new("asks-nobody")?);
+    let questions = ["large.example.com", "next.example.com"].map(question).into_iter().collect::<Result<Vec<_>>>()?;
+    let monitor = Monitor::start(rung, Settings::default())?;
+    let view = monitor.view();
+    Launch::inside(&network).run(&resolver, &Traffic::Ask { server: "9.9.9.9:53".parse()?, questions })?;
+    ensure!(name_server.asked() == (0, 2), "asked {:?}", name_server.asked());
+    for (address, name) in [(first, "large.example.com"), (next, "next.example.com")] {
+        let remote = SocketAddr::new(address, server.port);
+        let traffic = Traffic::Tcp { to: remote, connections: 1, send: 1, receive: 0, hold: false };
+        Launch::inside(&network).run(&program, &traffic)?;
+        ensure_named(&*end_of(&view, remote)?, &[&format!("dns network_namespace {name}")])?;
+    }
+    view.one("the loss", |record| record.text("/egresswatch/loss/reason") == Some("name_dns_cut"))?;
+    monitor.stop().map(drop)
 }
 
 fn quic(rung: Rung) -> Result<()> {

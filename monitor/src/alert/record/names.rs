@@ -74,6 +74,9 @@ pub enum NameCaveat {
     DnsOverQuic,
     /// The flow goes to a well-known server of DNS over HTTPS: what is asked on it cannot be read.
     DnsOverHttps,
+    /// The program's first message on the flow, such as its `ClientHello` or the head of its request, is longer than what
+    /// is read of it: a name may stand in the rest.
+    OpeningCut,
 }
 
 impl From<names::NameCaveat> for NameCaveat {
@@ -83,6 +86,7 @@ impl From<names::NameCaveat> for NameCaveat {
             names::NameCaveat::DnsOverTls => Self::DnsOverTls,
             names::NameCaveat::DnsOverQuic => Self::DnsOverQuic,
             names::NameCaveat::DnsOverHttps => Self::DnsOverHttps,
+            names::NameCaveat::OpeningCut => Self::OpeningCut,
         }
     }
 }

@@ -36,23 +36,36 @@ pub(super) struct Opening {
     pub(super) proxied: Option<Proxied>,
     /// More bytes may say more.
     pub(super) wants_more: bool,
+    /// What came last is the beginning of something that says a name, or goes to a proxy that was asked for somebody: if
+    /// the rest is not seen, a name may be missing.
+    pub(super) promises_a_name: bool,
 }
 
 /// Reads the bytes that a client sent first. `is_final` says that no more will come.
 pub(super) fn read(bytes: &[u8], is_final: bool) -> Opening {
     let mut opening = Opening::default();
     let mut rest = bytes;
-    for _ in 0..LAYERS {
+    for layer in 0..LAYERS {
         match read_layer(rest, is_final, &mut opening) {
             Reading::Done(length) => rest = rest.get(length..).unwrap_or_default(),
             Reading::More => {
                 opening.wants_more = !is_final;
+                opening.promises_a_name = begins_what_names(rest, layer > 0);
                 break;
             }
             Reading::Other => break,
         }
     }
     opening
+}
+
+/// Whether a layer that begins like this says a name sooner or later. Lines of text may be anything.
+fn begins_what_names(bytes: &[u8], is_inner: bool) -> bool {
+    match bytes {
+        [] => is_inner,
+        [0 | 4 | 5 | 0x16 | b'<', ..] => true,
+        text => matches!(http::read(text, false), Reading::More | Reading::Done(_)),
+    }
 }
 
 /// Reads one layer. [`Reading::Done`] has the length of what stands before the next one; without a next one the reading

@@ -91,6 +91,8 @@ pub(crate) enum Traffic {
     Handed(Handed),
     /// Say `pieces` on one TCP connection, each in a segment of its own, and hold it until standard input ends.
     Say { to: SocketAddr, pieces: Vec<Vec<u8>> },
+    /// Ask a DNS server `questions` on one TCP connection, each once the last one is answered, and hold it.
+    Ask { server: SocketAddr, questions: Vec<Vec<u8>> },
     /// Begin a QUIC connection to a server that never answers.
     Quic { to: SocketAddr, name: String },
     /// Another program does the same, `times` times, `parallel` at once.
@@ -259,6 +261,11 @@ fn make(traffic: &Traffic) -> Result<()> {
             tell(&Facts::default())?;
             wait()
         }
+        Traffic::Ask { server, questions } => {
+            let _stream = ask(*server, questions)?;
+            tell(&Facts::default())?;
+            wait()
+        }
         Traffic::Quic { to, name } => super::quic::begin(*to, name),
         Traffic::Echo { to, socket, requests, send } => echo(to, *socket, *requests, *send),
         Traffic::Stream(stream) => stream.make().and_then(|()| tell(&Facts::default())),
@@ -292,6 +299,18 @@ fn converse(to: SocketAddr, send: u64, receive: u64) -> Result<TcpStream> {
     stream.write_all(&payload(send))?;
     let mut reply = payload(receive);
     stream.read_exact(&mut reply).context("the reply is too short")?;
+    Ok(stream)
+}
+
+/// Each message stands behind its length.
+fn ask(server: SocketAddr, questions: &[Vec<u8>]) -> Result<TcpStream> {
+    let mut stream = connect(server)?;
+    for question in questions {
+        stream.write_all(&[&u16::try_from(question.len())?.to_be_bytes()[..], question].concat())?;
+        let mut length = [0; 2];
+        stream.read_exact(&mut length).context("no answer")?;
+        stream.read_exact(&mut vec![0; u16::from_be_bytes(length).into()]).context("the answer is too short")?;
+    }
     Ok(stream)
 }
 

@@ -18,7 +18,7 @@ pub(crate) use cgroup::Cgroup;
 pub(crate) use generate::{EchoSocket, Facts, Traffic, generate};
 pub(crate) use host::{Rung, has_socket_iterator, is_emulated, is_root, patience};
 pub(crate) use monitor::{Monitor, Settings, View, binary, loaded_programs, stop_shared, watch};
-pub(crate) use name_server::{NameServer, Zone};
+pub(crate) use name_server::{NameServer, Zone, question};
 pub(crate) use network::{CABLE_IPV4, LOCAL_IPV4, LOCAL_IPV6, Network};
 pub(crate) use program::{Launch, Program, copy_generator, digest, installed};
 pub(crate) use record::Record;

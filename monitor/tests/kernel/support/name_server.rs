@@ -87,6 +87,13 @@ impl Drop for NameServer {
     }
 }
 
+/// A question for the IPv4 addresses of `name`.
+pub(crate) fn question(name: &str) -> Result<Vec<u8>> {
+    let mut question = MessageBuilder::new_vec().question();
+    question.push((name.parse::<Name<Vec<u8>>>()?, Rtype::A))?;
+    Ok(question.finish())
+}
+
 fn serve_udp(socket: &UdpSocket, zone: &Zone, asked: &AtomicU64) {
     let mut buffer = [0_u8; 4_096];
     while let Ok((length, client)) = socket.recv_from(&mut buffer) {
