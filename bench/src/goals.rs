@@ -58,10 +58,12 @@ pub(crate) fn of(results: &Results) -> Vec<Goal> {
         |name: &str| results.lookups.iter().find(|lookup| lookup.name == name).map(|lookup| lookup.each_ns.median);
     add("owner's facts, IPv4: at most 25 ns", 25.0, lookup("v4/facts/independent"), "ns", LOOKUP);
     add("owner's facts, IPv6: at most 50 ns", 50.0, lookup("v6/facts/independent"), "ns", LOOKUP);
-    let flat = results.prefixes.first().zip(results.prefixes.last()).filter(|(first, last)| first.count < last.count);
-    let growth = flat.map(|(first, last)| (last.connect_ns / first.connect_ns - 1.0) * 100.0);
+    // From none to each number of them: the worst step need not be the last.
+    let growth = results.prefixes.split_first().and_then(|(none, steps)| {
+        steps.iter().map(|step| (step.connect_ns / none.connect_ns - 1.0) * 100.0).reduce(f64::max)
+    });
     add(
-        "time of connect4 from no to the most flagged prefixes: at most 10 % more",
+        "time of connect4 from no to any number of flagged prefixes: at most 10 % more",
         10.0,
         growth,
         "% more",

@@ -2,7 +2,8 @@
 
 use std::{
     io::{self, Write as _},
-    net::{Ipv4Addr, SocketAddrV4, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket},
+    process::{Command, Stdio},
     thread,
     time::Duration,
 };
@@ -24,12 +25,16 @@ const BATCH: u64 = 64;
 pub(crate) enum Load {
     /// Connect and close, one after the other, to one address of `to` after the other.
     Connect { to: Addresses, seconds: f64 },
+    /// The same to the loopback address of IPv6.
+    ConnectIpv6 { port: u16, seconds: f64 },
     /// Datagrams of `bytes`, as fast as one thread can.
-    Udp { to: SocketAddrV4, seconds: f64, bytes: usize, connected: bool },
+    Udp { to: SocketAddr, seconds: f64, bytes: usize, connected: bool },
     /// One TCP stream of writes of `bytes`; without delay each of them is a packet as long as the window is open.
     Stream { to: SocketAddrV4, seconds: f64, bytes: usize, no_delay: bool },
     /// Connections at a given rate: connect, send `bytes`, close. `flagged` addresses are each used once, evenly spread.
     Rate { per_second: f64, seconds: f64, threads: usize, ordinary: Addresses, flagged: Vec<Ipv4Addr>, bytes: usize },
+    /// Start a program that ends at once, one after the other.
+    Start { seconds: f64 },
     /// One datagram of one unconnected socket to each of `count` destinations, and the socket stays open.
     Destinations { first: Ipv4Addr, count: u32, per_second: f64 },
 }
@@ -90,7 +95,11 @@ impl Done {
 /// Makes the load, tells what was done on standard output, and lives on until standard input ends.
 pub(crate) fn run(load: &Load) -> Result<()> {
     let done = match load {
-        Load::Connect { to, seconds } => on_first_cpu(|| Ok(connect(*to, *seconds)))?,
+        Load::Connect { to, seconds } => on_first_cpu(|| Ok(connect(|index| to.nth(index).into(), *seconds)))?,
+        Load::ConnectIpv6 { port, seconds } => {
+            on_first_cpu(|| Ok(connect(|_| (Ipv6Addr::LOCALHOST, *port).into(), *seconds)))?
+        }
+        Load::Start { seconds } => on_first_cpu(|| start(*seconds))?,
         Load::Udp { to, seconds, bytes, connected } => on_first_cpu(|| udp(*to, *seconds, *bytes, *connected))?,
         Load::Stream { to, seconds, bytes, no_delay } => on_first_cpu(|| stream(*to, *seconds, *bytes, *no_delay))?,
         Load::Rate { per_second, seconds, threads, ordinary, flagged, bytes } => {
@@ -121,11 +130,11 @@ pub(crate) fn pin(cpu: usize) {
     }
 }
 
-fn connect(to: Addresses, seconds: f64) -> Done {
+fn connect(nth: impl Fn(u64) -> SocketAddr, seconds: f64) -> Done {
     let mut done = Done::default();
     let timer = Timer::start(seconds);
     while timer.goes_on() {
-        match TcpStream::connect(to.nth(done.operations)) {
+        match TcpStream::connect(nth(done.operations)) {
             Ok(stream) => drop(stream),
             Err(_) => done.failures += 1,
         }
@@ -136,8 +145,9 @@ fn connect(to: Addresses, seconds: f64) -> Done {
     done
 }
 
-fn udp(to: SocketAddrV4, seconds: f64, bytes: usize, connected: bool) -> Result<Done> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).context("cannot make a datagram socket")?;
+fn udp(to: SocketAddr, seconds: f64, bytes: usize, connected: bool) -> Result<Done> {
+    let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0)).context("cannot make a datagram socket")?;
     if connected {
         socket.connect(to)?;
     }
@@ -154,6 +164,21 @@ fn udp(to: SocketAddrV4, seconds: f64, bytes: usize, connected: bool) -> Result<
                 }
                 Err(_) => done.failures += 1,
             }
+        }
+    }
+    done.elapsed_ns = timer.elapsed_ns();
+    Ok(done)
+}
+
+fn start(seconds: f64) -> Result<Done> {
+    let mut done = Done::default();
+    let timer = Timer::start(seconds);
+    while timer.goes_on() {
+        let status = Command::new("true").stdin(Stdio::null()).stdout(Stdio::null()).status();
+        if status.context("cannot start `true`")?.success() {
+            done.operations += 1;
+        } else {
+            done.failures += 1;
         }
     }
     done.elapsed_ns = timer.elapsed_ns();

@@ -10,7 +10,10 @@ pub(crate) mod prefixes;
 pub(crate) mod programs;
 pub(crate) mod rates;
 
-use std::{net::Ipv4Addr, path::Path};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    path::Path,
+};
 
 use crate::{
     generator::Ground,
@@ -42,6 +45,20 @@ impl Bench<'_> {
         let wanted = self.load;
         loads(seconds).into_iter().filter(move |(name, _, _)| name.contains(wanted))
     }
+
+    /// Loads that make the programs run that no other load does.
+    fn further_loads(&self, seconds: f64) -> impl Iterator<Item = (&'static str, &'static str, Load)> {
+        let wanted = self.load;
+        let datagrams =
+            Load::Udp { to: (Ipv6Addr::LOCALHOST, DATAGRAM_PORT).into(), seconds, bytes: 64, connected: false };
+        [
+            ("connect and close, IPv6 loopback", "connection", Load::ConnectIpv6 { port: CONNECTION_PORT, seconds }),
+            ("UDP 64 B, unconnected, IPv6 loopback", "datagram", datagrams),
+            ("start and end of a program", "program", Load::Start { seconds }),
+        ]
+        .into_iter()
+        .filter(move |(name, _, _)| name.contains(wanted))
+    }
 }
 
 /// Addresses that no embedded list names, of a network in the United States; here they are the server's.
@@ -52,10 +69,7 @@ const LOOPBACK: Addresses = Addresses { first: Ipv4Addr::new(127, 0, 1, 0), coun
 const PEER: Ipv4Addr = Ipv4Addr::new(8, 8, 4, 4);
 
 fn loads(seconds: f64) -> [(&'static str, &'static str, Load); 6] {
-    let datagrams = |connected| {
-        let to = std::net::SocketAddrV4::new(PEER, DATAGRAM_PORT);
-        Load::Udp { to, seconds, bytes: 64, connected }
-    };
+    let datagrams = |connected| Load::Udp { to: (PEER, DATAGRAM_PORT).into(), seconds, bytes: 64, connected };
     let stream = |bytes, no_delay| {
         let to = std::net::SocketAddrV4::new(PEER, STREAM_PORT);
         Load::Stream { to, seconds, bytes, no_delay }

@@ -114,8 +114,9 @@ fn settings() -> Result<()> {
         ("net/ipv4/tcp_no_metrics_save", "1"),
         ("net/ipv4/tcp_max_syn_backlog", "65536"),
         ("net/core/somaxconn", "65536"),
-        // IPv6's own messages would be traffic that nobody asked for.
+        // IPv6's own messages would be traffic that nobody asked for; the loopback has none.
         ("net/ipv6/conf/all/disable_ipv6", "1"),
+        ("net/ipv6/conf/lo/disable_ipv6", "0"),
     ] {
         let path = format!("/proc/sys/{key}");
         fs::write(&path, value).with_context(|| format!("cannot write {path}"))?;

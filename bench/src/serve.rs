@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Read as _, Write as _},
-    net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket},
     os::fd::AsRawFd as _,
     thread,
 };
@@ -24,12 +24,14 @@ const BACKLOG: i32 = 16_384;
 
 /// Serves until standard input ends.
 pub(crate) fn run() -> Result<()> {
-    let connections = listener(CONNECTION_PORT)?;
-    let streams = listener(STREAM_PORT)?;
-    let datagrams = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, DATAGRAM_PORT)).context("cannot take datagrams")?;
+    let (any, loopback) = (IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::LOCALHOST));
+    let connections = listener(any, CONNECTION_PORT)?;
+    let connections_ipv6 = listener(loopback, CONNECTION_PORT)?;
+    let streams = listener(any, STREAM_PORT)?;
+    let sinks = [any, loopback].map(|address| UdpSocket::bind((address, DATAGRAM_PORT)));
+    let [datagrams, datagrams_ipv6] = sinks.map(|socket| socket.context("cannot take datagrams"));
     pin(1);
-    for _ in 0..2 {
-        let connections = connections.try_clone()?;
+    for connections in [connections.try_clone()?, connections, connections_ipv6] {
         thread::spawn(move || {
             let mut buffer = [0_u8; 4096];
             while let Ok((stream, _)) = connections.accept() {
@@ -42,13 +44,15 @@ pub(crate) fn run() -> Result<()> {
             thread::spawn(move || drain(stream, &mut vec![0; 256 << 10]));
         }
     });
-    thread::spawn(move || {
-        let mut buffer = [0_u8; 2048];
-        loop {
-            // An error is about one datagram; the next one is another matter.
-            let _ = datagrams.recv(&mut buffer);
-        }
-    });
+    for datagrams in [datagrams?, datagrams_ipv6?] {
+        thread::spawn(move || {
+            let mut buffer = [0_u8; 2048];
+            loop {
+                // An error is about one datagram; the next one is another matter.
+                let _ = datagrams.recv(&mut buffer);
+            }
+        });
+    }
     let mut output = io::stdout().lock();
     writeln!(output, "ready")?;
     output.flush()?;
@@ -61,9 +65,9 @@ fn drain(mut stream: TcpStream, buffer: &mut [u8]) {
 }
 
 /// Listens, with a longer queue than the standard library asks for.
-fn listener(port: u16) -> Result<TcpListener> {
+fn listener(address: IpAddr, port: u16) -> Result<TcpListener> {
     let listener =
-        TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).with_context(|| format!("cannot listen on port {port}"))?;
+        TcpListener::bind((address, port)).with_context(|| format!("cannot listen on {address}, port {port}"))?;
     // SAFETY: an open descriptor and a number.
     let outcome = unsafe { libc::listen(listener.as_raw_fd(), BACKLOG) };
     nix::errno::Errno::result(outcome).context("cannot lengthen the queue of connections")?;

@@ -18,7 +18,8 @@ pub(crate) fn measure(bench: &Bench<'_>) -> Result<Programs> {
     // Only the load's end is watched, so that every run belongs to it.
     let cgroup = Some(bench.ground.cgroup().to_owned());
     let daemon = Daemon::start(bench.daemon, &Options { cgroup, ..Options::default() })?;
-    for (name, _, load) in bench.loads(bench.choose(2.0, 0.4)) {
+    let seconds = bench.choose(2.0, 0.4);
+    for (name, _, load) in bench.loads(seconds).chain(bench.further_loads(seconds)) {
         let before = runs_of(&daemon)?;
         let done = bench.ground.run(&load)?;
         let mut runs = runs_of(&daemon)?;

@@ -16,7 +16,9 @@ impl Page {
             "## Many flows at a time\n\nOne unconnected UDP socket for each step, with a datagram to each of as many \
              addresses: so many flows of so many sockets would need more ports and memory of the kernel's own than the \
              question is about. *Table* is `flow_table_entries`, how many the kernel's table holds; the default is 32,768, and \
-             a flow beyond it is reported once, without counters, and told as a loss. The steps of the larger table are \
+             a flow beyond it is reported once, without counters, and told as a loss. The monitor itself keeps as many \
+             as `limits.memory` lets it; what it tells as `live_flows_full` it does not keep, and reads from the table \
+             when it ends, so that the resident memory of the largest steps is that of the limit. The steps of the larger table are \
              one after the other under one monitor. *In maps* is kernel memory, as `fdinfo` accounts it. The programs' \
              times are with the clock's cost.\n",
         );
