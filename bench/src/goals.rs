@@ -127,9 +127,9 @@ const BULK: &str = "Each segment passes a program on its way out, and each ackno
                     share load, server and monitor, so that the range is wider than the goal.";
 const DATAGRAM: &str = "Each datagram passes a program at the socket and one at the packet, and an unconnected one a third that \
                         finds its flow by the destination.";
-const ALERT: &str = "The first alert of an executable waits up to 50 ms for its SHA-256 and package (`[executables] wait`), \
+const ALERT: &str = "The first alert of an executable waits up to 20 ms for its SHA-256 and package (`[executables] wait`), \
                      which decides the percentile where alerts are few. At the highest rate load, server and \
-     monitor share two processors.";
+                     monitor share two processors, and the monitor waits for its turn.";
 const BUSY: &str = "The ring of ordinary flows is read ten times a second.";
 const IDLE: &str =
     "The monitor wakes ten times a second to read the ring of ordinary flows, and twice to count losses.";

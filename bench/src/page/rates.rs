@@ -49,7 +49,7 @@ impl Page {
             ));
         }
         self.say(
-            "\nThe first alert of an executable waits for its SHA-256 and package, at most 50 ms (`[executables] wait`): it \
+            "\nThe first alert of an executable waits for its SHA-256 and package, at most 20 ms (`[executables] wait`): it \
              is one of the alerts of each row.\n",
         );
         let of = |value: &dyn Fn(&Rate) -> Option<f64>| -> Vec<(f64, f64)> {

@@ -43,8 +43,9 @@ const REMEMBERED_PROCESSES: usize = 4_096;
 pub struct Config {
     /// Read the executables of processes that reach listed owners: their SHA-256 and their package.
     pub enabled: bool,
-    /// An alert waits at most this long for them. An alert that could not wait says that they are pending, and a
-    /// record of its own tells them later.
+    /// An alert waits at most this long for them, and not at all if one before it waited in vain for the same executable
+    /// (unless suppressions or maintenance windows are configured, which may ask for them). An alert that could not wait
+    /// says that they are pending, and a record of its own tells them later.
     #[schemars(with = "String")]
     pub wait: Duration,
     /// Larger files are not hashed.

@@ -207,7 +207,8 @@ impl Alerts {
 
     fn alert(&mut self, decision: Due, writer: &Writer, outputs: &mut Vec<Arc<Record>>) {
         let at = decision.at();
-        self.held.push(decision);
+        // Where what is read may say that an alert is not to be told, each has its moment.
+        self.held.push(decision, !self.rules.rules().holds_back());
         self.tell(at, writer, outputs);
     }
 }

@@ -5,6 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 use super::alerts::Context;
 use crate::{
     event::BootTime,
+    executables::FileFacts,
     policy::{Decision, rules::RuleDecision},
 };
 
@@ -13,6 +14,8 @@ const WAITING: usize = 1_024;
 /// Alerts that went out before their executable was read and are followed by what was found. Of more, the oldest is
 /// not followed: what later alerts say of the same executable has to do.
 const OWED: usize = 256;
+/// Executables that are remembered as read too slowly to wait for. Of more, the oldest is waited for again.
+const SLOW: usize = 64;
 
 /// A decision about a flow.
 #[derive(Debug)]
@@ -49,6 +52,8 @@ pub(super) struct Held {
     waiting: VecDeque<(BootTime, Due)>,
     /// With the id of the alert that went out.
     owed: VecDeque<(String, Due)>,
+    /// Executables for which an alert waited in vain, and which are still being read.
+    slow: VecDeque<Arc<FileFacts>>,
 }
 
 impl Held {
@@ -56,9 +61,18 @@ impl Held {
         Self { wait_ns, ..Self::default() }
     }
 
-    /// Takes an alert in.
-    pub(super) fn push(&mut self, decision: Due) {
-        self.waiting.push_back((BootTime(decision.at().0.saturating_add(self.wait_ns)), decision));
+    /// Takes an alert in. An `urgent` one does not wait for an executable for which another one waited in vain.
+    pub(super) fn push(&mut self, decision: Due, urgent: bool) {
+        let wait_ns = if urgent && self.waits_for_slow_one(&decision) { 0 } else { self.wait_ns };
+        self.waiting.push_back((BootTime(decision.at().0.saturating_add(wait_ns)), decision));
+    }
+
+    /// Whether there is nothing else to wait for.
+    fn waits_for_slow_one(&mut self, decision: &Due) -> bool {
+        self.slow.retain(|file| !file.is_settled());
+        let details = &decision.context().details;
+        let is_slow = |file| self.slow.iter().any(|slow| Arc::ptr_eq(slow, file));
+        details.file.as_ref().is_some_and(is_slow) && is_described(decision)
     }
 
     /// The first alert that need not wait any longer. Alerts on one executable keep their order.
@@ -68,7 +82,16 @@ impl Held {
         } else {
             self.waiting.iter().position(|(due_at, decision)| *due_at <= now || is_settled(decision))?
         };
-        self.waiting.remove(index).map(|(_, decision)| decision)
+        let (_, decision) = self.waiting.remove(index)?;
+        if let Some(file) = decision.context().details.file.as_ref().filter(|file| !file.is_settled())
+            && !self.slow.iter().any(|slow| Arc::ptr_eq(slow, file))
+        {
+            if self.slow.len() == SLOW {
+                self.slow.pop_front();
+            }
+            self.slow.push_back(Arc::clone(file));
+        }
+        Some(decision)
     }
 
     /// Notes that an alert went out; what was still pending in it is owed.
@@ -96,8 +119,12 @@ impl Held {
 
 /// Whether there is nothing to wait for.
 fn is_settled(decision: &Due) -> bool {
-    let details = &decision.context().details;
-    is_read(decision) && details.container.as_ref().is_none_or(|container| container.is_settled())
+    is_read(decision) && is_described(decision)
+}
+
+/// Whether the container is described.
+fn is_described(decision: &Due) -> bool {
+    decision.context().details.container.as_ref().is_none_or(|container| container.is_settled())
 }
 
 /// Whether the executable is read.

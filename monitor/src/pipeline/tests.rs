@@ -23,6 +23,8 @@ use crate::{
 
 /// China Mobile, which the embedded lists flag by its AS.
 pub(super) const FLAGGED: [u8; 4] = [120, 232, 0, 1];
+/// Another owner's.
+const ALSO_FLAGGED: [u8; 4] = [202, 96, 128, 86];
 pub(super) const UNFLAGGED: [u8; 4] = [192, 0, 2, 1];
 pub(super) const SECOND_NS: u64 = 1_000_000_000;
 
@@ -86,14 +88,15 @@ impl FlowTable for Entries {
     }
 }
 
-pub(super) struct OneOwner;
+pub(super) struct TwoOwners;
 
-impl OwnerLookup for OneOwner {
+impl OwnerLookup for TwoOwners {
     fn lookup(&self, address: IpAddr) -> Owner {
-        if address != IpAddr::from(FLAGGED) {
+        let known = [(FLAGGED, 9_808), (ALSO_FLAGGED, 4_134)];
+        let Some((_, asn)) = known.into_iter().find(|(known, _)| address == IpAddr::from(*known)) else {
             return Owner::default();
-        }
-        Owner { asn: Some(9808), organisation: None, as_country: CountryCode::new("CN"), registered_country: None }
+        };
+        Owner { asn: Some(asn), organisation: None, as_country: CountryCode::new("CN"), registered_country: None }
     }
 
     fn data_date(&self) -> jiff::civil::Date {
@@ -119,7 +122,7 @@ impl Bench {
         let clock = WallClock { boot_wall_ns: 0 };
         let lists = Lists::embedded().unwrap();
         let policy = policy::Config::default();
-        let pipeline = Pipeline::new(config, processes, Box::new(OneOwner), lists, &policy, records, clock);
+        let pipeline = Pipeline::new(config, processes, Box::new(TwoOwners), lists, &policy, records, clock);
         Self { pipeline, table: Entries::default(), records: Vec::new() }
     }
 
@@ -442,7 +445,7 @@ fn an_alert_waits_a_moment_for_its_executable_and_is_followed_by_what_came_later
     if let Some(connector) = &mut flow.connector {
         Arc::make_mut(connector).process = ProcessKey { pid: child.id(), start_ticks };
     }
-    bench.report(flow);
+    bench.report(flow.clone());
     assert_eq!(bench.written(Dataset::Alert), []);
     let due_at = BootTime(2 * SECOND_NS + 50_000_000);
     assert_eq!(bench.pipeline.held_due(), Some(due_at));
@@ -451,6 +454,11 @@ fn an_alert_waits_a_moment_for_its_executable_and_is_followed_by_what_came_later
     let gap = |record: &Record| record.egresswatch.process.as_ref().and_then(|process| process.hash_gap);
     let alert = bench.records.first().cloned().unwrap();
     assert_eq!(gap(&alert), Some(Gap::Pending));
+    // Another one would wait in vain as well.
+    let mut next = flow;
+    next.key.remote = (ALSO_FLAGGED, 443).into();
+    bench.report(next);
+    assert_eq!(bench.written(Dataset::Alert).len(), 2);
 
     let (sender, told) = mpsc::channel();
     let thread = thread::spawn(move || reader.run(|| sender.send(()).unwrap()));
@@ -458,7 +466,7 @@ fn an_alert_waits_a_moment_for_its_executable_and_is_followed_by_what_came_later
         told.recv_timeout(std::time::Duration::from_secs(20)).unwrap();
         bench.pipeline.tell_held(due_at, &mut bench.records);
     }
-    let follower = bench.records.last().cloned().unwrap();
+    let follower = bench.records.iter().find(|record| record.event.dataset == Dataset::Executable).cloned().unwrap();
     assert_eq!(follower.egresswatch.alert_id.as_ref(), Some(&alert.event.id));
     assert_eq!(gap(&follower), None);
     assert_eq!(follower.process.as_ref().map(|process| process.pid), Some(child.id()));

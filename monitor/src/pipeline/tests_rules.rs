@@ -83,7 +83,7 @@ fn what_maintenance_held_back_is_told_at_the_end() {
 fn replace(bench: &mut Bench, text: &str, outputs: &mut Vec<Arc<Record>>) {
     let lists = Lists::embedded().unwrap();
     let policy = policy::Config::default();
-    bench.pipeline.replace_policy(lists, rules(text), Box::new(OneOwner), &policy, Config::default(), outputs);
+    bench.pipeline.replace_policy(lists, rules(text), Box::new(TwoOwners), &policy, Config::default(), outputs);
 }
 
 #[test]
