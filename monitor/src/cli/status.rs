@@ -109,7 +109,8 @@ fn print_outputs(outputs: &[Value], output: &mut Output<'_>) -> io::Result<()> {
         let refused_in_a_row = one.pointer("/queue/refused_in_a_row").and_then(Value::as_u64).unwrap_or(0);
         let is_dropping = one.pointer("/queue/is_dropping").and_then(Value::as_bool).unwrap_or(false);
         let state = match (refused_in_a_row, is_failing, is_dropping) {
-            (1.., ..) => output.bad(format!("refuses everything, {refused_in_a_row} records in a row")),
+            (1, ..) => output.bad("refused the last record".to_owned()),
+            (2.., ..) => output.bad(format!("refuses everything, {refused_in_a_row} records in a row")),
             (0, _, true) => output.bad("its spool is full, records are dropped".to_owned()),
             (0, true, false) => output.bad("failing".to_owned()),
             (0, false, false) => output.good("good".to_owned()),
