@@ -11,6 +11,7 @@ mod outputs;
 mod policy;
 mod reload;
 mod start;
+mod terminal;
 mod watch;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -40,6 +41,7 @@ use lists::{Refresher, Watched};
 use outputs::Outputs;
 use policy::Source;
 use reload::Reloader;
+use terminal::Terminal;
 use watch::{Ended, Watch};
 
 /// How long the outputs may take at a stop before what is left is given up and counted.
@@ -197,7 +199,8 @@ async fn stop_within<F: Future<Output = Result<(), Error>>>(
     timeout(limit, outputs).await.unwrap_or(Err(Error::Deadline))
 }
 
-/// Waits for signals: the first of TERM, INT and QUIT stops, HUP opens files anew and reloads.
+/// Waits for signals: the first of TERM, INT and QUIT stops, HUP opens files anew and reloads. A HUP that comes because
+/// the terminal was closed stops: nobody would know that a program of root's goes on.
 fn signals(
     stop: mpsc::Sender<Ended>,
     reopen: impl Fn() + Send + 'static,
@@ -208,6 +211,7 @@ fn signals(
     let mut interrupt = catch(SignalKind::interrupt())?;
     let mut quit = catch(SignalKind::quit())?;
     let mut hang_up = catch(SignalKind::hangup())?;
+    let terminal = Terminal::of_standard_streams();
     Ok(async move {
         loop {
             tokio::select! {
@@ -215,6 +219,9 @@ fn signals(
                 _ = interrupt.recv() => break,
                 _ = quit.recv() => break,
                 _ = hang_up.recv() => {
+                    if terminal.is_gone() {
+                        break;
+                    }
                     reopen();
                     // Where one waits already, it will read what this one means.
                     let _ = reload.try_send(ReloadRequest { trigger: Trigger::Signal, answer: None });

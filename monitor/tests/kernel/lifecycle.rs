@@ -7,6 +7,11 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
+use nix::{
+    fcntl::{FcntlArg, FdFlag, fcntl},
+    pty::{OpenptyResult, openpty},
+    sys::signal::Signal,
+};
 
 use crate::{
     Case,
@@ -20,6 +25,7 @@ use crate::{
 pub(crate) const CASES: &[Case] = &[
     Case::new("nothing_stays_attached_after_a_stop", nothing_stays),
     Case::new("a_connection_older_than_the_monitor_is_counted_from_its_next_send", older_connection),
+    Case::new("a_monitor_whose_terminal_is_closed_stops", closed_terminal).in_user_space(),
     Case::new("the_shared_monitor_stops_well", stops_well),
 ];
 
@@ -41,6 +47,19 @@ fn nothing_stays(rung: Rung) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A hang-up asks for a reload while the terminal is there, as it does without one.
+fn closed_terminal(rung: Rung) -> Result<()> {
+    let OpenptyResult { master, slave } = openpty(None, None)?;
+    // The monitor must not hold its terminal open itself.
+    fcntl(&master, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    let monitor = Monitor::start_with_input(rung, Settings::default(), slave.into())?;
+    let view = monitor.view();
+    monitor.signal(Signal::SIGHUP)?;
+    view.one("that it reloaded", |record| record.text("/event/action") == Some("policy_reloaded"))?;
+    drop(master);
+    monitor.stop_by(Signal::SIGHUP).map(drop)
 }
 
 /// Connect and send before the monitor starts, send more while it watches. Its bytes are those that it sent from then

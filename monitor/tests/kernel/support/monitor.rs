@@ -67,6 +67,11 @@ pub(crate) fn binary() -> PathBuf {
 impl Monitor {
     /// Starts a monitor and waits until it says that it watches.
     pub(crate) fn start(rung: Rung, settings: Settings<'_>) -> Result<Self> {
+        Self::start_with_input(rung, settings, Stdio::null())
+    }
+
+    /// The same with a standard input.
+    pub(crate) fn start_with_input(rung: Rung, settings: Settings<'_>, input: Stdio) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("egresswatch-monitor-").tempdir()?;
         let socket = folder.path().join("control.sock");
         let configuration = folder.path().join("config.toml");
@@ -76,7 +81,7 @@ impl Monitor {
         let mut child = Command::new(binary())
             .args(["run", "--json", "--flows", "--rung", rung.name(), "--config"])
             .arg(&configuration)
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -154,8 +159,13 @@ impl Monitor {
 
     /// Ends it as a service manager does, and returns everything that it ever said. An exit code other than 0, a line
     /// that is no record, or a missing goodbye are errors.
-    pub(crate) fn stop(mut self) -> Result<Vec<Arc<Record>>> {
-        self.signal(Signal::SIGTERM)?;
+    pub(crate) fn stop(self) -> Result<Vec<Arc<Record>>> {
+        self.stop_by(Signal::SIGTERM)
+    }
+
+    /// The same by another signal.
+    pub(crate) fn stop_by(mut self, signal: Signal) -> Result<Vec<Arc<Record>>> {
+        self.signal(signal)?;
         let status = self.wait()?;
         for reader in self.readers.drain(..) {
             reader.join().map_err(|_| anyhow!("a reader of the monitor's output panicked"))?;
