@@ -11,8 +11,8 @@ pub const DNS_PORT: u16 = 53;
 pub const STREAM_CAPTURE_BYTES: u64 = 8 << 10;
 /// Bytes from the start of a DNS stream, each way, however fast they come.
 const DNS_STREAM_CAPTURE_BYTES: u64 = 64 << 10;
-/// A DNS stream may have one byte more each 2 to this power nanoseconds: about 15 kB a second, more than a resolver's connections carry and
-/// so little that a transfer over that port crowds out nobody's names.
+/// A DNS stream may have one byte more each 2 to this power nanoseconds, about 15 kB a second: more than a resolver's
+/// connections carry, and so little that a transfer over that port crowds out nobody's names.
 const DNS_STREAM_SHIFT: u32 = 16;
 /// Packets from the start of a UDP flow that can be a QUIC client's first ones.
 pub const DATAGRAM_CAPTURE_PACKETS: u64 = 8;

@@ -3,13 +3,14 @@
 //! What is missing costs the messages in it and no others: the length of a message says where the next one begins, and a
 //! segment that holds nothing but whole messages shows it again where that is not known.
 
-use super::{dns, fragments::Fragments};
+use super::{
+    dns,
+    fragments::{Fragments, ORIGIN, offset_in_stream},
+};
 use crate::event::Capture;
 
 /// Most bytes of one stream that are held: a message of the largest size, and a packet beyond.
 const STREAM_BYTES: usize = (64 << 10) + (16 << 10);
-/// Where the first byte is put, so that pieces that overtook it find a place before it.
-const ORIGIN: u64 = 1 << 32;
 
 /// What a server answers on one connection.
 pub(super) struct AnswerStream {
@@ -33,8 +34,7 @@ impl AnswerStream {
 
     /// Reads a segment. The kernel side captures none twice, because a repeated one brings nothing new.
     pub(super) fn read(&mut self, capture: &Capture) -> dns::Answers {
-        let distance = capture.tcp_sequence.wrapping_sub(self.origin).cast_signed();
-        let start = ORIGIN.saturating_add_signed(distance.into());
+        let start = offset_in_stream(self.origin, capture.tcp_sequence);
         let captured_end = start + capture.data.len() as u64;
         let end = captured_end.max(start + u64::from(capture.payload_bytes));
         let is_whole = captured_end == end;

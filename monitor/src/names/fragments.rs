@@ -4,6 +4,15 @@ use std::collections::BTreeMap;
 
 use zeroize::Zeroizing;
 
+/// Where the first byte of a TCP stream is put, so that pieces that overtook it find a place before it.
+pub(super) const ORIGIN: u64 = 1 << 32;
+
+/// The offset of the byte with this sequence number in a stream whose first byte, at [`ORIGIN`], has the number `origin`.
+pub(super) fn offset_in_stream(origin: u32, sequence: u32) -> u64 {
+    // Sequence numbers wrap: the sign of the distance says which one is later (RFC 9293, section 3.4).
+    ORIGIN.saturating_add_signed(sequence.wrapping_sub(origin).cast_signed().into())
+}
+
 /// Pieces by their offset. They may come in any order, twice, and overlap; where they overlap, what came first counts.
 /// The bytes are erased when they go.
 #[derive(Default)]

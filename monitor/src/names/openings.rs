@@ -9,7 +9,7 @@ use super::{
     answers::AnswerStream,
     dns,
     flow::Found,
-    fragments::Fragments,
+    fragments::{Fragments, ORIGIN, offset_in_stream},
     opening::{self, Opening, Reading},
     quic::Initials,
 };
@@ -23,8 +23,6 @@ use crate::{
 const STREAM_BYTES: usize = 16 << 10;
 /// Longest word that begins a request of a text protocol.
 const COMMAND_BYTES: usize = 32;
-/// Where the first byte of a stream is put, so that pieces that overtook it find a place before it.
-const ORIGIN: u64 = 1 << 32;
 
 /// What a step taught of a flow: everything so far, not what is new.
 #[derive(Debug, Default)]
@@ -83,7 +81,7 @@ impl Stream {
             Self::Answers(answers) => answers.bytes() > 0,
             Self::Finished => false,
             Self::Tcp(tcp) => match tcp.fragments.first() {
-                [0 | 4 | 5 | 0x16 | b'<', ..] => true,
+                [first, ..] if opening::is_known_by(*first) => true,
                 text => text.iter().take(COMMAND_BYTES).any(u8::is_ascii_whitespace),
             },
         }
@@ -207,8 +205,7 @@ impl Openings {
 impl Tcp {
     /// Adds a segment; says whether there was room for it.
     fn add(&mut self, capture: &Capture) -> bool {
-        let distance = capture.tcp_sequence.wrapping_sub(self.origin).cast_signed();
-        let offset = ORIGIN.saturating_add_signed(distance.into());
+        let offset = offset_in_stream(self.origin, capture.tcp_sequence);
         if (capture.data.len() as u64) < u64::from(capture.payload_bytes) {
             let cut_at = offset + capture.data.len() as u64;
             self.cut_at = Some(self.cut_at.map_or(cut_at, |known| known.min(cut_at)));

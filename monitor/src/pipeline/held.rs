@@ -5,7 +5,6 @@ use std::{collections::VecDeque, sync::Arc};
 use super::alerts::Context;
 use crate::{
     event::BootTime,
-    executables::FileFacts,
     policy::{Decision, rules::RuleDecision},
 };
 
@@ -14,8 +13,6 @@ const WAITING: usize = 1_024;
 /// Alerts that went out before their executable was read and are followed by what was found. Of more, the oldest is
 /// not followed: what later alerts say of the same executable has to do.
 const OWED: usize = 256;
-/// Executables that are remembered as read too slowly to wait for. Of more, the oldest is waited for again.
-const SLOW: usize = 64;
 
 /// A decision about a flow.
 #[derive(Debug)]
@@ -52,8 +49,6 @@ pub(super) struct Held {
     waiting: VecDeque<(BootTime, Due)>,
     /// With the id of the alert that went out.
     owed: VecDeque<(String, Due)>,
-    /// Executables for which an alert waited in vain, and which are still being read.
-    slow: VecDeque<Arc<FileFacts>>,
 }
 
 impl Held {
@@ -67,12 +62,11 @@ impl Held {
         self.waiting.push_back((BootTime(decision.at().0.saturating_add(wait_ns)), decision));
     }
 
-    /// Whether there is nothing else to wait for.
-    fn waits_for_slow_one(&mut self, decision: &Due) -> bool {
-        self.slow.retain(|file| !file.is_settled());
-        let details = &decision.context().details;
-        let is_slow = |file| self.slow.iter().any(|slow| Arc::ptr_eq(slow, file));
-        details.file.as_ref().is_some_and(is_slow) && is_described(decision)
+    /// Whether all that there is to wait for is an executable that alerts went out without.
+    fn waits_for_slow_one(&self, decision: &Due) -> bool {
+        let Some(file) = &decision.context().details.file else { return false };
+        let is_same = |owed: &Due| owed.context().details.file.as_ref().is_some_and(|slow| Arc::ptr_eq(slow, file));
+        is_described(decision) && self.owed.iter().any(|(_, owed)| is_same(owed))
     }
 
     /// The first alert that need not wait any longer. Alerts on one executable keep their order.
@@ -82,16 +76,7 @@ impl Held {
         } else {
             self.waiting.iter().position(|(due_at, decision)| *due_at <= now || is_settled(decision))?
         };
-        let (_, decision) = self.waiting.remove(index)?;
-        if let Some(file) = decision.context().details.file.as_ref().filter(|file| !file.is_settled())
-            && !self.slow.iter().any(|slow| Arc::ptr_eq(slow, file))
-        {
-            if self.slow.len() == SLOW {
-                self.slow.pop_front();
-            }
-            self.slow.push_back(Arc::clone(file));
-        }
-        Some(decision)
+        self.waiting.remove(index).map(|(_, decision)| decision)
     }
 
     /// Notes that an alert went out; what was still pending in it is owed.

@@ -59,11 +59,16 @@ pub(super) fn read(bytes: &[u8], is_final: bool) -> Opening {
     opening
 }
 
+/// Whether a protocol that says names is known by its first byte: `PostgreSQL`, SOCKS, TLS, XMPP.
+pub(super) const fn is_known_by(first: u8) -> bool {
+    matches!(first, 0 | 4 | 5 | 0x16 | b'<')
+}
+
 /// Whether a layer that begins like this says a name sooner or later. Lines of text may be anything.
 fn begins_what_names(bytes: &[u8], is_inner: bool) -> bool {
     match bytes {
         [] => is_inner,
-        [0 | 4 | 5 | 0x16 | b'<', ..] => true,
+        [first, ..] if is_known_by(*first) => true,
         text => matches!(http::read(text, false), Reading::More | Reading::Done(_)),
     }
 }
