@@ -66,8 +66,8 @@ pub(super) enum Command {
 /// Monitor this host until SIGTERM or SIGINT
 ///
 /// Writes alerts, and with --flows every flow, to standard output: lines for people on a terminal, JSON Lines on a
-/// pipe. Diagnostics go to standard error. Needs root, or CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN; `egresswatch doctor`
-/// says what this host gives.
+/// pipe. Diagnostics go to standard error. SIGHUP reloads; one that comes because the terminal was closed stops. Needs
+/// root, or CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN; `egresswatch doctor` says what this host gives.
 #[derive(Args, Debug)]
 pub(super) struct RunArguments {
     /// Configuration file, which must exist [default: /etc/egresswatch/config.toml if it exists]
