@@ -91,6 +91,14 @@ impl Findings {
             OutputKind::File(file) => {
                 let moves = file.rotate_size.is_some() || file.rotate_every.is_some();
                 self.file(&format!("{key}.path"), &file.path, moves);
+                // Where it is none, output.file may still be written to.
+                if let Ok(facts) = fs::metadata(&file.path)
+                    && !facts.is_file()
+                    && !facts.is_dir()
+                {
+                    let problem = super::file::not_regular(facts.file_type());
+                    self.add(&format!("{key}.path"), format!("{}: {problem}", file.path.display()));
+                }
             }
             // Certificates, templates and whatever else is read from files.
             kind => {

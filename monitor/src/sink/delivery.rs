@@ -111,6 +111,11 @@ pub trait Delivery: Send + 'static {
     /// Opens the same place anew before the next batch: after a log rotation, or when settings such as certificates changed.
     fn reopen(&mut self) {}
 
+    /// What does not work beside the delivery, which goes on: in one sentence. It is told until it is `None`.
+    fn trouble(&self) -> Option<&str> {
+        None
+    }
+
     /// Connects as [`Self::deliver`] would and asks for something harmless, and says what answered. No record is sent.
     /// `None`: there is nothing to connect to.
     fn probe(&mut self) -> impl Future<Output = Result<Option<String>, Failure>> + Send {
@@ -131,6 +136,8 @@ pub trait AnyDelivery: Send {
     ) -> Pin<Box<dyn Future<Output = Result<Delivered, Failure>> + Send + 'a>>;
     /// [`Delivery::reopen`].
     fn reopen(&mut self);
+    /// [`Delivery::trouble`].
+    fn trouble(&self) -> Option<&str>;
     /// [`Delivery::probe`].
     fn probe(&mut self) -> Pin<Box<dyn Future<Output = Result<Option<String>, Failure>> + Send + '_>>;
 }
@@ -153,6 +160,10 @@ impl<D: Delivery> AnyDelivery for D {
 
     fn reopen(&mut self) {
         Delivery::reopen(self);
+    }
+
+    fn trouble(&self) -> Option<&str> {
+        Delivery::trouble(self)
     }
 
     fn probe(&mut self) -> Pin<Box<dyn Future<Output = Result<Option<String>, Failure>> + Send + '_>> {

@@ -8,7 +8,7 @@ mod tests;
 use std::{
     fs,
     io::{self, Write as _},
-    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
+    os::unix::fs::{FileExt as _, FileTypeExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -57,6 +57,35 @@ impl Transport for File {
     fn reopen(&mut self) -> io::Result<bool> {
         self.handle = open(&self.path)?;
         Ok(true)
+    }
+}
+
+/// Opens a file that is written to the disk and rotated, which a pipe or a device cannot be.
+fn open_regular(path: &Path) -> io::Result<fs::File> {
+    // Before it is opened, because to open a device can do something; and after that, because it may be another one.
+    if let Ok(metadata) = fs::metadata(path) {
+        check_regular(&metadata)?;
+    }
+    let file = open(path)?;
+    check_regular(&file.metadata()?)?;
+    Ok(file)
+}
+
+fn check_regular(metadata: &fs::Metadata) -> io::Result<()> {
+    if metadata.is_file() { Ok(()) } else { Err(io::Error::other(not_regular(metadata.file_type()))) }
+}
+
+/// What a file that is none is, and what to write instead.
+pub(super) fn not_regular(kind: fs::FileType) -> &'static str {
+    if kind.is_dir() {
+        "it is a directory: name a file in it"
+    } else if kind.is_fifo() {
+        "it is a pipe, which keeps nothing: write type = \"stdout\" and start the monitor with its standard output there, or \
+         name it in output.file"
+    } else if kind.is_socket() {
+        "it is a socket: write type = \"syslog\" or \"journald\""
+    } else {
+        "it is a device, which keeps nothing: name a file on a disk, or write type = \"stdout\" for standard output"
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 
 use schemars::JsonSchema;
@@ -22,15 +22,19 @@ use crate::{
     units::{ByteSize, Duration},
 };
 
+/// A rotation that failed is tried again after this time.
+const ROTATION_RETRY: std::time::Duration = std::time::Duration::from_mins(1);
+
 /// Settings of an output of type `file`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileConfig {
-    /// The file. Its directory must exist. SIGHUP opens it anew, and so does a file that was moved away.
+    /// The file, or a link to it. Its directory must exist. SIGHUP opens it anew, and so does a file that was moved away.
     #[serde(deserialize_with = "absolute_path")]
     #[schemars(example = "/var/log/egresswatch/alerts.jsonl")]
     pub path: PathBuf,
-    /// Size from which on the file is moved to `path.1` and a new one begun; unset leaves that to logrotate and its kin.
+    /// Size from which on the file is moved to `path.1` and a new one begun; unset leaves that to logrotate and its kin. A file
+    /// that cannot be moved is written on, which `egresswatch status` tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", example = "64MiB")]
     pub rotate_size: Option<ByteSize>,
@@ -69,17 +73,20 @@ pub struct FileDelivery {
     /// Shared with the thread that writes, which goes on when a delivery is given up.
     writer: Arc<Mutex<Writer>>,
     reopen: Arc<AtomicBool>,
+    /// Why the file cannot be rotated, if it cannot.
+    trouble: Option<String>,
 }
 
 impl FileDelivery {
     /// Opens or creates the file, so that what is wrong with it is told at once.
     pub fn open(config: &FileConfig) -> Result<Self, FileError> {
-        let mut writer = Writer { config: config.clone(), open: None };
+        let mut writer = Writer { config: config.clone(), open: None, unrotated: None };
         writer.file().map_err(|source| FileError { path: config.path.clone(), source })?;
         Ok(Self {
             name: format!("file {}", config.path.display()),
             writer: Arc::new(Mutex::new(writer)),
             reopen: Arc::default(),
+            trouble: None,
         })
     }
 }
@@ -101,20 +108,27 @@ impl Delivery for FileDelivery {
             if reopen.swap(false, Ordering::AcqRel) {
                 writer.open = None;
             }
-            writer.append(&bytes).map_err(|error| {
+            let appended = writer.append(&bytes).map_err(|error| {
                 let path = &writer.config.path;
                 format!("cannot write {}: {error}{}", path.display(), hint(path, &error))
-            })
+            });
+            (appended, writer.trouble())
         });
         match written.await {
-            Ok(Ok(())) => Ok(Delivered::default()),
-            Ok(Err(reason)) => Err(Failure::new(reason)),
+            Ok((appended, trouble)) => {
+                self.trouble = trouble;
+                appended.map(|()| Delivered::default()).map_err(Failure::new)
+            }
             Err(error) => Err(Failure::new(format!("the thread that writes was stopped: {error}"))),
         }
     }
 
     fn reopen(&mut self) {
         self.reopen.store(true, Ordering::Release);
+    }
+
+    fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
     }
 }
 
@@ -123,11 +137,22 @@ impl Delivery for FileDelivery {
 struct Writer {
     config: FileConfig,
     open: Option<Open>,
+    /// A rotation that failed.
+    unrotated: Option<Unrotated>,
+}
+
+#[derive(Debug)]
+struct Unrotated {
+    reason: String,
+    /// When it is tried again.
+    retry_at: Instant,
 }
 
 #[derive(Debug)]
 struct Open {
     file: fs::File,
+    /// Where the file is: what the path of the settings leads to, if that is a link.
+    place: PathBuf,
     length: u64,
     since: SystemTime,
 }
@@ -139,17 +164,14 @@ impl Writer {
         if self.is_moved() {
             self.open = None;
         }
-        if self.is_due() {
-            self.open = None;
-            rotation::rotate(&self.config.path, self.config.keep.get(), self.config.compress)?;
-        }
+        self.rotate_if_due();
         let open = self.file()?;
         let outcome = open.file.write_all(bytes).and_then(|()| open.file.sync_data());
         if outcome.is_ok() {
             open.length += bytes.len() as u64;
         } else {
             // Without this a batch that is tried again would stand there twice, the first time cut off. Where it is
-            // not possible (a pipe, a device) opening the file anew ends the line.
+            // not possible (an append-only file) opening the file anew ends the line.
             if open.file.metadata().is_ok_and(|metadata| metadata.len() <= open.length + bytes.len() as u64) {
                 let _ = open.file.set_len(open.length);
             }
@@ -158,17 +180,40 @@ impl Writer {
         outcome
     }
 
+    /// Moves the file aside if it is large or old enough. One that cannot be moved is written on: that costs space, and to
+    /// wait would cost the records.
+    fn rotate_if_due(&mut self) {
+        let Some(place) = self.due() else { return };
+        if self.unrotated.as_ref().is_some_and(|failed| Instant::now() < failed.retry_at) {
+            return;
+        }
+        self.open = None;
+        self.unrotated = match rotation::rotate(&place, self.config.keep.get(), self.config.compress) {
+            Ok(()) => None,
+            Err(error) => Some(Unrotated {
+                reason: format!("{} cannot be rotated and grows: {error}", place.display()),
+                retry_at: Instant::now() + ROTATION_RETRY,
+            }),
+        };
+    }
+
+    /// Why the file is not rotated, if that was tried.
+    fn trouble(&self) -> Option<String> {
+        self.unrotated.as_ref().map(|failed| failed.reason.clone())
+    }
+
     /// The open file; it is opened where it is not.
     fn file(&mut self) -> io::Result<&mut Open> {
         let open = if let Some(open) = self.open.take() {
             open
         } else {
-            let file = super::open(&self.config.path)?;
+            let file = super::open_regular(&self.config.path)?;
+            let place = fs::canonicalize(&self.config.path)?;
             let metadata = file.metadata()?;
-            let length = if metadata.is_file() { metadata.len() } else { 0 };
+            let length = metadata.len();
             // Its creation, where the file system tells.
             let since = if length == 0 { SystemTime::now() } else { metadata.created().or(metadata.modified())? };
-            Open { file, length, since }
+            Open { file, place, length, since }
         };
         Ok(self.open.insert(open))
     }
@@ -183,14 +228,14 @@ impl Writer {
         }
     }
 
-    fn is_due(&mut self) -> bool {
+    /// Where the file is, if it is large or old enough to be moved aside.
+    fn due(&mut self) -> Option<PathBuf> {
         let (size, age) = (self.config.rotate_size, self.config.rotate_every);
-        let Ok(open) = self.file() else { return false };
-        let is_regular = open.file.metadata().is_ok_and(|metadata| metadata.is_file());
-        is_regular
-            && open.length > 0
+        let open = self.file().ok()?;
+        let is_due = open.length > 0
             && (size.is_some_and(|size| open.length >= size.bytes())
-                || age.is_some_and(|age| open.since.elapsed().is_ok_and(|elapsed| elapsed >= age.get())))
+                || age.is_some_and(|age| open.since.elapsed().is_ok_and(|elapsed| elapsed >= age.get())));
+        is_due.then(|| open.place.clone())
     }
 }
 

@@ -35,6 +35,7 @@ pub struct QueueCounters {
     /// Time of the oldest item in ms since the epoch; 0 for none.
     pub(super) oldest_ms: AtomicI64,
     last_error: Mutex<Option<String>>,
+    trouble: Mutex<Option<String>>,
     delivery_latency: Latency,
 }
 
@@ -79,6 +80,8 @@ pub struct QueueFigures {
     pub is_failing: bool,
     /// What the last failure was; it stays after the receiver has recovered.
     pub last_error: Option<String>,
+    /// What does not work beside the delivery, such as the rotation of a file.
+    pub trouble: Option<String>,
     /// Records that wait.
     pub depth_records: u64,
     /// Their bytes.
@@ -127,6 +130,7 @@ impl QueueCounters {
             last_success: time(&self.last_success_ms),
             is_failing: self.is_failing.load(Ordering::Relaxed),
             last_error: self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            trouble: self.trouble(),
             depth_records: count(&self.depth_records),
             depth_bytes: count(&self.depth_bytes),
             max_bytes: count(&self.max_bytes),
@@ -168,6 +172,22 @@ impl QueueCounters {
 
     pub(super) fn set_last_error(&self, reason: &str) {
         *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+    }
+
+    /// What does not work beside the delivery.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes what does not work beside the delivery, and returns whether it is something else than before.
+    pub(super) fn set_trouble(&self, trouble: Option<&str>) -> bool {
+        let mut known = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_other = known.as_deref() != trouble;
+        if is_other {
+            *known = trouble.map(str::to_owned);
+        }
+        is_other
     }
 
     pub(super) fn set_max(&self, bytes: u64) {

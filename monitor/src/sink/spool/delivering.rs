@@ -137,6 +137,11 @@ impl Delivering {
                 self.delivery.reopen();
             }
             let outcome = timeout(GUARD, self.delivery.deliver(rest)).await;
+            if self.counters.set_trouble(self.delivery.trouble())
+                && let Some(trouble) = self.delivery.trouble()
+            {
+                tracing::warn!(output = self.output, trouble, "records are delivered, but something does not work");
+            }
             let (confirmed, refused, failure) = match outcome {
                 Ok(Ok(Delivered { refused })) => (rest.len(), refused, None),
                 Ok(Err(failure)) => {
