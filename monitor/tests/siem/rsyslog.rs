@@ -71,7 +71,7 @@ impl Rsyslog {
                 ("/var/spool/rsyslog", &folder),
                 ("/etc/rsyslog.d/tls", &folder),
                 ("/var/log", &folder),
-                ("/run/egresswatch", &folder),
+                ("/run/rsyslog/egresswatch.sock", &format!("{folder}/syslog.sock")),
                 ("0.0.0.0", "127.0.0.1"),
                 ("port=\"514\"", &udp),
                 ("port=\"601\"", &tcp),
