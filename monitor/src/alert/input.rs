@@ -86,6 +86,8 @@ pub const OUTPUT_QUEUE_FULL: &str = "output_queue_full";
 pub const SPOOL_FULL: &str = "spool_full";
 /// The stable token for records that a receiver refused for good.
 pub const RECEIVER_REFUSED: &str = "receiver_refused";
+/// The stable token for refused records that were kept, and are no more.
+pub const DEAD_LETTER_FULL: &str = "dead_letter_full";
 /// The stable token for records that could not be read from the disk again.
 pub const SPOOL_DAMAGED: &str = "spool_damaged";
 

@@ -1,6 +1,8 @@
 //! What each reason of a loss record means: the table in `docs/events.md`.
 
-use super::input::{LIVE_FLOWS_FULL, LossStage, OUTPUT_QUEUE_FULL, RECEIVER_REFUSED, SPOOL_DAMAGED, SPOOL_FULL};
+use super::input::{
+    DEAD_LETTER_FULL, LIVE_FLOWS_FULL, LossStage, OUTPUT_QUEUE_FULL, RECEIVER_REFUSED, SPOOL_DAMAGED, SPOOL_FULL,
+};
 
 /// One reason.
 struct ReasonMeaning {
@@ -132,6 +134,11 @@ const LOSS_REASONS: &[ReasonMeaning] = &[
          executables) and `dead-letter/NAME.other.jsonl`. A loss record that is refused is counted, but makes no further one.",
         "see the reason in these files: format, mapping, size, rights",
     ),
+    output(
+        DEAD_LETTER_FULL,
+        "Refused records are no longer kept: each dead-letter file holds 16 MiB and the 16 MiB before, then the older half goes.",
+        "stop what is refused, and move these files elsewhere in time",
+    ),
     output(SPOOL_DAMAGED, "Records could not be read from the disk again.", "check the disk"),
 ];
 
@@ -164,7 +171,8 @@ mod tests {
     fn every_reason_has_its_row() {
         let of_kernel = LossReason::ALL.map(|reason| (reason.as_token(), reason.is_recoverable()));
         let of_names = NameLosses::default().by_reason().map(|(reason, _)| (reason, false));
-        let of_outputs = [OUTPUT_QUEUE_FULL, SPOOL_FULL, RECEIVER_REFUSED, SPOOL_DAMAGED].map(|reason| (reason, false));
+        let of_outputs = [OUTPUT_QUEUE_FULL, SPOOL_FULL, RECEIVER_REFUSED, DEAD_LETTER_FULL, SPOOL_DAMAGED]
+            .map(|reason| (reason, false));
         let flows = [(LIVE_FLOWS_FULL, true)];
         let expected: BTreeMap<_, _> = of_kernel.into_iter().chain(flows).chain(of_names).chain(of_outputs).collect();
         let rows: BTreeMap<_, _> = LOSS_REASONS.iter().map(|row| (row.reason, row.recoverable)).collect();

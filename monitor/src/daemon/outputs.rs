@@ -4,6 +4,7 @@ mod notices;
 mod spooled;
 
 use std::{
+    collections::{BTreeMap, btree_map::Entry},
     io,
     sync::{
         Arc,
@@ -18,8 +19,11 @@ use tokio::{
     time::Instant,
 };
 
-pub(super) use self::spooled::NewOutputs;
 use self::spooled::Spooled;
+pub(super) use self::{
+    notices::{OUTPUT_IMPAIRED, SPOOL_TROUBLES, Trouble},
+    spooled::NewOutputs,
+};
 use super::{Error, RunOptions};
 use crate::{
     alert::{
@@ -67,6 +71,7 @@ impl Outputs {
     /// Opens the outputs and spawns their tasks.
     pub(super) fn open(config: &Config, options: &RunOptions, records: &Arc<RecordBuilder>) -> Result<Self, Error> {
         let settings = Settings::new(&config.output);
+        spooled::check_files(&config.outputs, options.file.iter().chain(&config.output.file))?;
         let mut outputs = Self {
             direct: Vec::new(),
             spooled: Spooled::open(config, records)?,
@@ -213,6 +218,21 @@ impl Outputs {
                 self.spooled.append(&Arc::new(record)).await;
             }
         }
+    }
+
+    /// What does not work now, by token.
+    pub(super) fn troubles(&self) -> BTreeMap<&'static str, Trouble> {
+        let mut found: BTreeMap<_, Trouble> = BTreeMap::new();
+        for trouble in self.spooled.troubles() {
+            match found.entry(trouble.token) {
+                Entry::Vacant(entry) => _ = entry.insert(trouble),
+                Entry::Occupied(mut entry) => {
+                    let known = entry.get_mut();
+                    known.missing = format!("{}; {}", known.missing, trouble.missing);
+                }
+            }
+        }
+        found
     }
 
     /// What opens files anew, after a log rotation. It does not keep the outputs open.

@@ -259,6 +259,7 @@ impl Watch {
         }
         self.keep_contacts();
         self.tell_of_alerts_held_up();
+        self.note_outputs();
         if takes_alerts {
             self.tell_of_containers();
             self.count_losses();

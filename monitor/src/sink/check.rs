@@ -4,6 +4,7 @@
 mod connect;
 
 use std::{
+    collections::{BTreeMap, btree_map::Entry},
     error::Error,
     fmt, fs, io,
     os::unix::fs::FileTypeExt as _,
@@ -50,10 +51,33 @@ pub fn outputs(outputs: &OutputsConfig, spool: &spool::Config, file: Option<&Pat
     for (name, output) in outputs {
         findings.output(name, output, host);
     }
+    for (name, problem) in shared_files(outputs, file.into_iter()) {
+        findings.add(&format!("outputs.{name}.path"), problem);
+    }
     if !outputs.is_empty() {
         findings.directory("spool.directory", &spool.directory);
     }
     findings.found
+}
+
+/// The outputs whose file another output, or one of `files`, writes as well, by whatever path: the one would move away what
+/// the other writes, and lines would mix.
+#[must_use]
+pub fn shared_files<'a>(outputs: &OutputsConfig, files: impl Iterator<Item = &'a Path>) -> Vec<(OutputName, String)> {
+    let mut taken: BTreeMap<PathBuf, String> =
+        files.map(|path| (super::file::place(path), "output.file".to_owned())).collect();
+    let mut found = Vec::new();
+    for (name, output) in outputs {
+        let OutputKind::File(file) = &output.kind else { continue };
+        match taken.entry(super::file::place(&file.path)) {
+            Entry::Vacant(entry) => _ = entry.insert(format!("outputs.{name}")),
+            Entry::Occupied(entry) => {
+                let (path, other) = (file.path.display(), entry.get());
+                found.push((name.clone(), format!("{path} is the file of {other} as well: name another one")));
+            }
+        }
+    }
+    found
 }
 
 /// What was found so far.

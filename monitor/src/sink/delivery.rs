@@ -64,11 +64,21 @@ pub struct Refused {
     pub reason: String,
 }
 
-/// The whole batch is dealt with: confirmed by the receiver, but for what it refuses for good.
+/// The whole batch is dealt with, or its front: confirmed by the receiver, but for what it refuses for good.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Delivered {
     /// Items that will never be taken. They are counted, told, and kept in the output's dead-letter file.
     pub refused: Vec<Refused>,
+    /// Items at the end of the batch for which the time did not suffice; they come next. What is before them is confirmed.
+    pub left: usize,
+}
+
+impl Delivered {
+    /// All is confirmed but what is `refused`.
+    #[must_use]
+    pub const fn but(refused: Vec<Refused>) -> Self {
+        Self { refused, left: 0 }
+    }
 }
 
 /// The batch, or its rest, has to be delivered again.
@@ -111,6 +121,11 @@ pub trait Delivery: Send + 'static {
     /// Opens the same place anew before the next batch: after a log rotation, or when settings such as certificates changed.
     fn reopen(&mut self) {}
 
+    /// Longest time that the settings let one request take.
+    fn patience(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// What does not work beside the delivery, which goes on: in one sentence. It is told until it is `None`.
     fn trouble(&self) -> Option<&str> {
         None
@@ -136,6 +151,8 @@ pub trait AnyDelivery: Send {
     ) -> Pin<Box<dyn Future<Output = Result<Delivered, Failure>> + Send + 'a>>;
     /// [`Delivery::reopen`].
     fn reopen(&mut self);
+    /// [`Delivery::patience`].
+    fn patience(&self) -> Duration;
     /// [`Delivery::trouble`].
     fn trouble(&self) -> Option<&str>;
     /// [`Delivery::probe`].
@@ -160,6 +177,10 @@ impl<D: Delivery> AnyDelivery for D {
 
     fn reopen(&mut self) {
         Delivery::reopen(self);
+    }
+
+    fn patience(&self) -> Duration {
+        Delivery::patience(self)
     }
 
     fn trouble(&self) -> Option<&str> {

@@ -130,6 +130,10 @@ impl Delivery for Elasticsearch {
         self.sender.client.reopen();
     }
 
+    fn patience(&self) -> std::time::Duration {
+        self.sender.config.timeout.get()
+    }
+
     async fn probe(&mut self) -> Result<Option<String>, Failure> {
         Ok(Some(self.sender.probe().await?))
     }
@@ -210,6 +214,17 @@ impl Sender {
     }
 }
 
+/// Whether what is told as a bad document is a state of the cluster that an administrator mends: a closed index, or as many
+/// shards as may be.
+fn is_mendable(error: &Value) -> bool {
+    let text = |key: &str| error.get(key).and_then(Value::as_str).unwrap_or_default();
+    match text("type") {
+        "index_closed_exception" | "cluster_block_exception" => true,
+        "validation_exception" => text("reason").contains("shards"),
+        _ => false,
+    }
+}
+
 /// What the answer says of each item. From the first that has to be sent again on everything is, so that order stays.
 fn results(answer: &Answer, expected: usize) -> Result<Delivered, Problem> {
     let bulk: BulkAnswer = serde_json::from_slice(&answer.body).map_err(|error| {
@@ -232,6 +247,9 @@ fn results(answer: &Answer, expected: usize) -> Result<Delivered, Problem> {
             408 | 429 | 500.. => Failure { retry_after: answer.retry_after, ..Failure::new(said()) },
             401 | 403 => answer
                 .pause(format!("{}; give these credentials the right to create documents there, or make room", said())),
+            400 if is_mendable(&result.error) => {
+                answer.pause(format!("{}; open the index, or let the cluster have more shards", said()))
+            }
             404 => answer.pause(format!("{}; create the index or data stream, or allow it to be created", said())),
             _ => {
                 refused.push(Refused { index, reason: said() });
@@ -240,5 +258,5 @@ fn results(answer: &Answer, expected: usize) -> Result<Delivered, Problem> {
         };
         return Err(Failure { confirmed: index, refused, ..failure }.into());
     }
-    Ok(Delivered { refused })
+    Ok(Delivered::but(refused))
 }

@@ -60,6 +60,12 @@ impl Transport for File {
     }
 }
 
+/// Where `path` leads, as far as that can be told: the same for every path of one file.
+pub(super) fn place(path: &Path) -> PathBuf {
+    let beside = || Some(fs::canonicalize(path.parent()?).ok()?.join(path.file_name()?));
+    fs::canonicalize(path).ok().or_else(beside).unwrap_or_else(|| path.to_owned())
+}
+
 /// Opens a file that is written to the disk and rotated, which a pipe or a device cannot be.
 fn open_regular(path: &Path) -> io::Result<fs::File> {
     // Before it is opened, because to open a device can do something; and after that, because it may be another one.

@@ -171,6 +171,10 @@ impl Delivery for Journald {
         &self.description
     }
 
+    fn patience(&self) -> std::time::Duration {
+        self.timeout
+    }
+
     async fn deliver(&mut self, batch: &[Item]) -> Result<Delivered, Failure> {
         match tokio::time::timeout(self.timeout, self.send(batch)).await {
             Ok(sent) => sent.map(|()| Delivered::default()),

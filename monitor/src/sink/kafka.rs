@@ -236,13 +236,17 @@ impl Kafka {
             }
         }
         self.partition = Some(partition);
-        Ok(Delivered { refused })
+        Ok(Delivered::but(refused))
     }
 }
 
 impl Delivery for Kafka {
     fn describe(&self) -> &str {
         &self.description
+    }
+
+    fn patience(&self) -> std::time::Duration {
+        self.config.timeout.get()
     }
 
     fn limits(&self) -> BatchLimits {

@@ -120,6 +120,10 @@ impl Delivery for Loki {
         self.sender.client.reopen();
     }
 
+    fn patience(&self) -> std::time::Duration {
+        self.sender.config.timeout.get()
+    }
+
     /// A push without streams, which shows the right to write: Loki takes it or misses a stream in it, by its version.
     async fn probe(&mut self) -> Result<Option<String>, Failure> {
         let answer = self.sender.push(json!({ "streams": [] }).to_string()).await?;

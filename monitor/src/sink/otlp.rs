@@ -91,6 +91,7 @@ pub fn open(config: &OtlpConfig, host: &Host) -> Result<Otlp, OpenError> {
     };
     Ok(Otlp {
         describe: format!("otlp {} over {name}", config.url.origin()),
+        timeout: config.timeout.get(),
         window: Window::default(),
         sender: Sender { way, converter: Converter::new(host, config.body) },
     })
@@ -100,6 +101,7 @@ pub fn open(config: &OtlpConfig, host: &Host) -> Result<Otlp, OpenError> {
 #[derive(Debug)]
 pub struct Otlp {
     describe: String,
+    timeout: std::time::Duration,
     window: Window,
     sender: Sender,
 }
@@ -119,6 +121,10 @@ enum Way {
 impl Delivery for Otlp {
     fn describe(&self) -> &str {
         &self.describe
+    }
+
+    fn patience(&self) -> std::time::Duration {
+        self.timeout
     }
 
     fn limits(&self) -> BatchLimits {
@@ -193,5 +199,5 @@ fn partial_success(answer: ExportLogsServiceResponse, length: usize) -> Delivere
         "the collector rejected {} of {length} records of a batch without saying which: {}",
         partial.rejected_log_records, partial.error_message
     );
-    Delivered { refused: (0..length).map(|index| Refused { index, reason: reason.clone() }).collect() }
+    Delivered::but((0..length).map(|index| Refused { index, reason: reason.clone() }).collect())
 }

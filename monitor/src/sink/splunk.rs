@@ -134,6 +134,12 @@ impl Delivery for Splunk {
         self.sender.channel = None;
     }
 
+    /// The event, and after it the last question whether it is indexed.
+    fn patience(&self) -> std::time::Duration {
+        let config = &self.sender.config;
+        config.timeout.get().saturating_mul(2).saturating_add(config.acknowledge_within.get())
+    }
+
     async fn probe(&mut self) -> Result<Option<String>, Failure> {
         Ok(Some(self.sender.probe().await?))
     }

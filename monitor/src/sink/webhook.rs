@@ -191,6 +191,10 @@ impl Delivery for Webhook {
         self.sender.client.reopen();
     }
 
+    fn patience(&self) -> std::time::Duration {
+        self.sender.config.timeout.get()
+    }
+
     /// `HEAD`, which changes nothing at any server. What it says of the address is no word about records: many take only
     /// what they are for.
     async fn probe(&mut self) -> Result<Option<String>, Failure> {
@@ -223,7 +227,7 @@ impl Requests for Sender {
     async fn request(&mut self, items: &[Item]) -> Result<Delivered, Problem> {
         let body = match self.body(items) {
             Ok(body) => body,
-            Err(reason) => return Ok(Delivered { refused: vec![Refused { index: 0, reason }] }),
+            Err(reason) => return Ok(Delivered::but(vec![Refused { index: 0, reason }])),
         };
         let headers = self.config.headers.read()?;
         let method = match self.config.method {

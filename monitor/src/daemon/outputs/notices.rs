@@ -7,7 +7,7 @@ use crate::{
     host,
     sink::{
         self,
-        spool::{LossReason, Notice},
+        spool::{Condition, LossReason, Notice},
     },
 };
 
@@ -24,29 +24,58 @@ pub(super) fn describe(records: &RecordBuilder, notice: Notice) -> Record {
             let token = match reason {
                 LossReason::SpoolFull => input::SPOOL_FULL,
                 LossReason::Refused => input::RECEIVER_REFUSED,
+                LossReason::DeadLetterFull => input::DEAD_LETTER_FULL,
                 LossReason::Late => input::OUTPUT_QUEUE_FULL,
                 LossReason::Damaged => input::SPOOL_DAMAGED,
             };
             loss(records, token, output, count, total, within)
         }
-        Notice::PutAside { path, reason } => degradation(
-            records,
-            "spool_damaged",
-            format!("records that waited in the spool are not delivered: it was damaged ({reason})"),
-            Some(format!("check the disk; the damaged spool is kept as {path} and may be removed")),
-        ),
-        Notice::Unwritable { reason } => degradation(
-            records,
-            "spool_unwritable",
-            format!("records wait in memory and would not survive a crash: the spool cannot be written ({reason})"),
-            Some("free space in spool.directory or repair its disk; it is tried again until it works".to_owned()),
-        ),
-        Notice::Unclaimed { output, records: count } => degradation(
-            records,
-            "spool_unclaimed",
-            format!("{count} records in the spool are not delivered: no output is called {output}"),
-            Some(format!("configure outputs.{output} again to deliver them")),
-        ),
+        Notice::Began(condition) => {
+            let Trouble { token, missing, remedy } = trouble(condition);
+            records.degradation(now(), input::Degradation { token: token.into(), missing, remedy: Some(remedy) })
+        }
+    }
+}
+
+/// Something about outputs that does not work now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::daemon) struct Trouble {
+    /// Stable token.
+    pub(in crate::daemon) token: &'static str,
+    /// What does not work; a sentence without its full stop.
+    pub(in crate::daemon) missing: String,
+    /// What to do about it; a sentence without its full stop.
+    pub(in crate::daemon) remedy: String,
+}
+
+/// Tokens of what the spool tells in records by itself.
+pub(in crate::daemon) const SPOOL_TROUBLES: [&str; 3] = ["spool_damaged", "spool_unwritable", "spool_unclaimed"];
+/// Token of what an output does not do although it delivers.
+pub(in crate::daemon) const OUTPUT_IMPAIRED: &str = "output_impaired";
+
+/// What does not work because of `condition`.
+pub(super) fn trouble(condition: Condition) -> Trouble {
+    let [damaged, unwritable, unclaimed] = SPOOL_TROUBLES;
+    match condition {
+        Condition::PutAside { path, reason } => Trouble {
+            token: damaged,
+            missing: format!("records that waited in the spool are not delivered: it was damaged ({reason})"),
+            remedy: format!("check the disk; the damaged spool is kept as {path} and may be removed"),
+        },
+        Condition::Unwritable { reason } => Trouble {
+            token: unwritable,
+            missing: format!(
+                "records wait in memory and would not survive a crash: the spool cannot be written ({reason})"
+            ),
+            remedy: "free space in spool.directory or repair its disk; it is tried again until it works".to_owned(),
+        },
+        Condition::Unclaimed { output, records } => Trouble {
+            token: unclaimed,
+            missing: format!("{records} records in the spool are not delivered: no output is called {output}"),
+            remedy: format!(
+                "configure outputs.{output} again to deliver them; to be rid of them let it deliver into a file"
+            ),
+        },
     }
 }
 
@@ -70,10 +99,6 @@ fn loss(
         output: Some(output),
     };
     records.loss(now, loss)
-}
-
-fn degradation(records: &RecordBuilder, token: &'static str, missing: String, remedy: Option<String>) -> Record {
-    records.degradation(now(), input::Degradation { token: token.into(), missing, remedy })
 }
 
 fn now() -> Timestamp {

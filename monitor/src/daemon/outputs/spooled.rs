@@ -2,13 +2,17 @@
 
 use std::{
     collections::BTreeMap,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use tokio::{task::JoinHandle, time::Instant};
 
-use super::{Error, loss_figure, notices};
+use super::{
+    Error, loss_figure,
+    notices::{self, OUTPUT_IMPAIRED, Trouble},
+};
 use crate::{
     alert::{
         Record, RecordBuilder,
@@ -18,7 +22,7 @@ use crate::{
     host,
     metrics::{LossFigure, OutputState},
     sink::{
-        OutputConfig, OutputName, OutputsConfig,
+        self, OpenError, OutputConfig, OutputName, OutputsConfig,
         delivery::AnyDelivery,
         spool::{self, Delivering, QueueCounters, QueueSettings, Spool, SpoolSender, Steering},
     },
@@ -35,7 +39,7 @@ pub(super) fn reopen(steerings: &Steerings) {
     steerings.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(Steering::reopen);
 }
 
-/// Every output with a spool. Without one there is no spool either: no thread, no file.
+/// Every output with a spool. Without one there is no spool either: no thread, no file; unless there is one from before.
 #[derive(Default)]
 pub(super) struct Spooled {
     spool: Option<(Spool, SpoolSender)>,
@@ -55,6 +59,7 @@ impl NewOutputs {
     /// Opens the outputs of `config` that differ from those that run.
     pub(in crate::daemon) fn open(running: &OutputsConfig, config: Config, host: &Host) -> Result<Self, Error> {
         let is_changed = |(name, output): &(&OutputName, &OutputConfig)| running.get(*name) != Some(*output);
+        check_files(&config.outputs, config.output.file.iter())?;
         let opened = open_all(config.outputs.iter().filter(is_changed), host)?;
         Ok(Self { config, opened })
     }
@@ -72,6 +77,7 @@ impl Spooled {
     pub(super) fn open(config: &Config, records: &Arc<RecordBuilder>) -> Result<Self, Error> {
         let mut spooled = Self { settings: config.spool.clone(), ..Self::default() };
         if config.outputs.is_empty() {
+            spooled.look_for_unclaimed(config, records);
             return Ok(spooled);
         }
         let opened = open_all(config.outputs.iter(), &host::read())?;
@@ -84,8 +90,38 @@ impl Spooled {
         Ok(spooled)
     }
 
-    pub(super) const fn is_running(&self) -> bool {
-        self.spool.is_some()
+    /// Has the spool tell what it holds for outputs that are not there. Without outputs it is needed for nothing else.
+    fn look_for_unclaimed(&mut self, config: &Config, records: &Arc<RecordBuilder>) {
+        if !spool::has_database(&config.spool) {
+            return;
+        }
+        if let Err(error) = self.start(config, records, &mut BTreeMap::new()) {
+            tracing::warn!(%error, "whether the spool holds records of outputs that are gone is not known");
+        }
+    }
+
+    /// Whether there are outputs with a spool.
+    pub(super) fn is_running(&self) -> bool {
+        !self.running.is_empty()
+    }
+
+    /// What feeds them.
+    fn sender(&self) -> Option<&SpoolSender> {
+        self.spool.as_ref().filter(|_| self.is_running()).map(|(_, sender)| sender)
+    }
+
+    /// What does not work now.
+    pub(super) fn troubles(&self) -> impl Iterator<Item = Trouble> {
+        let spool = self.spool.iter().flat_map(|(_, sender)| sender.conditions()).map(notices::trouble);
+        let impaired = self.running.iter().filter_map(|(name, running)| {
+            let trouble = running.counters.trouble()?;
+            Some(Trouble {
+                token: OUTPUT_IMPAIRED,
+                missing: format!("outputs.{name}: {trouble}"),
+                remedy: "mend what is named; it is tried again until it works".to_owned(),
+            })
+        });
+        spool.chain(impaired)
     }
 
     /// What each output has done.
@@ -118,6 +154,7 @@ impl Spooled {
             [
                 (input::SPOOL_FULL, figures.dropped_records),
                 (input::RECEIVER_REFUSED, figures.refused_records),
+                (input::DEAD_LETTER_FULL, figures.dead_letter_dropped),
                 (input::SPOOL_DAMAGED, figures.damaged_records),
             ]
             .map(|(reason, count)| loss_figure(name.as_str(), reason, count))
@@ -130,19 +167,19 @@ impl Spooled {
     }
 
     pub(super) async fn append(&self, record: &Arc<Record>) {
-        if let Some((_, sender)) = &self.spool {
+        if let Some(sender) = self.sender() {
             sender.append(Arc::clone(record)).await;
         }
     }
 
     /// Whether a record that must arrive is taken at once.
     pub(super) fn has_alert_room(&self) -> bool {
-        self.spool.as_ref().is_none_or(|(_, sender)| sender.has_alert_room())
+        self.sender().is_none_or(SpoolSender::has_alert_room)
     }
 
     /// Waits until [`Self::has_alert_room`]. Nothing is lost if the wait is given up.
     pub(super) async fn alert_room(&self) {
-        if let Some((_, sender)) = &self.spool {
+        if let Some(sender) = self.sender() {
             sender.alert_room().await;
         }
     }
@@ -236,6 +273,12 @@ impl Spooled {
 
 /// Transports by the names of their outputs.
 type Opened = Vec<(OutputName, Box<dyn AnyDelivery>)>;
+
+/// Refuses outputs of which two, or one and one of `files`, are the same file.
+pub(super) fn check_files<'a>(outputs: &OutputsConfig, files: impl Iterator<Item = &'a PathBuf>) -> Result<(), Error> {
+    let shared = sink::check::shared_files(outputs, files.map(PathBuf::as_path)).into_iter().next();
+    shared.map_or(Ok(()), |(output, problem)| Err(OpenError { output, source: problem.into() }.into()))
+}
 
 /// Opens outputs, or none.
 fn open_all<'a>(

@@ -3,7 +3,12 @@
 use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
 
 use super::Watch;
-use crate::{alert::input::Degradation, host, policy::feeds};
+use crate::{
+    alert::input::Degradation,
+    daemon::outputs::{OUTPUT_IMPAIRED, SPOOL_TROUBLES, Trouble},
+    host,
+    policy::feeds,
+};
 
 /// Alerts that found no room for this long are told of.
 const HELD_UP: Duration = Duration::from_secs(5);
@@ -77,6 +82,27 @@ impl Watch {
                 "alerts wait in memory and in the kernel's rings: the spool, or the only output, takes none".to_owned(),
                 "free space in spool.directory, or read what is written; `egresswatch status` shows each output",
             );
+        }
+    }
+
+    /// Takes note of what outputs and their spool cannot do now. The spool tells its own troubles in records when they begin.
+    pub(super) fn note_outputs(&mut self) {
+        let mut present = self.handover.outputs.troubles();
+        for token in SPOOL_TROUBLES {
+            match present.remove(token) {
+                Some(Trouble { missing, remedy, .. }) => {
+                    self.troubles.0.insert(token, Degradation { token: token.into(), missing, remedy: Some(remedy) });
+                }
+                None => self.mend(token),
+            }
+        }
+        match present.remove(OUTPUT_IMPAIRED) {
+            Some(Trouble { missing, remedy, .. }) => {
+                if !self.troubles.says(OUTPUT_IMPAIRED, &missing) {
+                    self.trouble(OUTPUT_IMPAIRED, missing, &remedy);
+                }
+            }
+            None => self.mend(OUTPUT_IMPAIRED),
         }
     }
 

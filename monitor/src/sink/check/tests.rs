@@ -128,6 +128,25 @@ fn the_spool_and_the_file_are_looked_at() {
 }
 
 #[test]
+fn one_file_is_no_two_outputs() {
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(folder.path(), folder.path().join("link")).unwrap();
+    let two =
+        "[outputs.a]\ntype = \"file\"\npath = \"FOLDER/x\"\n[outputs.b]\ntype = \"file\"\npath = \"FOLDER/link/x\"\n";
+    let found = findings(&format!("{SPOOL}{two}"), folder.path());
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].key == "outputs.b.path" && found[0].message.contains("the file of outputs.a as well"),
+        "{found:?}"
+    );
+    let found = findings(&format!("{SPOOL}[output]\nfile = \"FOLDER/link/x\"\n{two}"), folder.path());
+    let keys: Vec<_> = found.iter().map(|finding| finding.key.as_str()).collect();
+    assert_eq!(keys, ["outputs.a.path", "outputs.b.path"], "{found:?}");
+    let found = findings(&format!("{SPOOL}[outputs.a]\ntype = \"file\"\npath = \"/dev/null\"\n"), folder.path());
+    assert!(found.len() == 1 && found[0].message.contains("it is a device"), "{found:?}");
+}
+
+#[test]
 fn certificates_and_secrets_of_lists_are_looked_at() {
     let folder = tempfile::tempdir().unwrap();
     let text = "[lists.x]\nsource = \"https://lists.example/x\"\nheaders = { Auth-Key = { file = \"FOLDER/none\" } }\n\

@@ -43,6 +43,8 @@ pub(crate) enum Problem {
     TooLarge(String),
     /// Something in it is refused for good.
     Refused(String),
+    /// The receiver calls the request bad, which may be for something in it, or for all that is sent there.
+    BadRequest(String),
 }
 
 impl From<Failure> for Problem {
@@ -56,7 +58,7 @@ impl From<Problem> for Failure {
     fn from(problem: Problem) -> Self {
         match problem {
             Problem::Again(failure) => failure,
-            Problem::TooLarge(reason) | Problem::Refused(reason) => slow(reason),
+            Problem::TooLarge(reason) | Problem::Refused(reason) | Problem::BadRequest(reason) => slow(reason),
         }
     }
 }
@@ -90,6 +92,10 @@ impl Answer {
     pub(crate) fn problem(&self) -> Problem {
         let said = self.said();
         match self.status.as_u16() {
+            400 if self.wants_tls() => {
+                Problem::Again(self.pause(format!("{said}; the receiver wants TLS: write the address with https://")))
+            }
+            400 => Problem::BadRequest(said),
             413 => Problem::TooLarge(said),
             408 | 425 | 429 | 500.. => Problem::Again(Failure { retry_after: self.retry_after, ..Failure::new(said) }),
             status => match advice(status) {
@@ -97,6 +103,17 @@ impl Answer {
                 None => Problem::Refused(said),
             },
         }
+    }
+
+    /// Whether a server of HTTPS says that it was spoken to without TLS, as those of Go, nginx and Apache do.
+    fn wants_tls(&self) -> bool {
+        const WORDS: [&str; 3] = [
+            "http request to an https server",
+            "plain http request was sent to https port",
+            "speaking plain http to an ssl-enabled server port",
+        ];
+        let body = String::from_utf8_lossy(&self.body).to_ascii_lowercase();
+        WORDS.iter().any(|words| body.contains(words))
     }
 
     /// A failure that only a person can mend.
@@ -211,8 +228,17 @@ mod tests {
             assert!(failure.reason.contains("; "), "{failure}");
         }
         assert!(matches!(answer(413, &[], "").problem(), Problem::TooLarge(_)));
-        for status in [400, 409, 422] {
+        assert!(matches!(answer(400, &[], "").problem(), Problem::BadRequest(_)));
+        for status in [409, 422] {
             assert!(matches!(answer(status, &[], "").problem(), Problem::Refused(_)), "{status}");
+        }
+        for said in [
+            "Client sent an HTTP request to an HTTPS server.\n",
+            "<center>The plain HTTP request was sent to HTTPS port</center>",
+            "You're speaking plain HTTP to an SSL-enabled server port.<br />",
+        ] {
+            let Problem::Again(failure) = answer(400, &[], said).problem() else { panic!("{said}") };
+            assert!(failure.reason.ends_with("write the address with https://"), "{failure}");
         }
         for status in [200, 201, 202, 204] {
             assert!(answer(status, &[], "").check().is_ok());

@@ -135,7 +135,7 @@ async fn deliver(delivery: &mut impl Delivery, items: &[Item]) -> (Delivered, Ve
         rest = &rest[confirmed..];
         match failure {
             Some(failure) => failures.push(failure),
-            None => return (Delivered { refused: all }, failures),
+            None => return (Delivered::but(all), failures),
         }
     }
 }
@@ -299,6 +299,28 @@ async fn elasticsearch_keeps_each_record_once_whatever_fails_in_between() {
     let mut documents = documents.lock().expect("no panic").clone();
     documents.sort();
     assert_eq!(documents, ["id-0", "id-1", "id-3", "id-4", "id-5", "id-6", "id-7", "id-8", "id-9"]);
+}
+
+/// What an administrator mends costs no document.
+#[tokio::test]
+async fn elasticsearch_waits_for_an_open_index_and_for_shards() {
+    let mut errors = VecDeque::from([
+        ("index_closed_exception", "closed"),
+        ("validation_exception", "this action would add [2] shards, but this cluster currently has [1000]/[1000]"),
+    ]);
+    let address = serve(move |_| {
+        let result = match errors.pop_front() {
+            Some((kind, reason)) => json!({ "status": 400, "error": { "type": kind, "reason": reason } }),
+            None => json!({ "status": 201 }),
+        };
+        ok(&json!({ "errors": true, "items": [{ "create": result }] }))
+    });
+    let mut elasticsearch = elasticsearch::open(&config(address.await, "")).expect("settings");
+    let (delivered, failures) = deliver(&mut elasticsearch, &items(1)).await;
+    assert_eq!((delivered, failures.len()), (Delivered::default(), 2), "{failures:?}");
+    for failure in &failures {
+        assert!(failure.retry_after.is_some() && failure.reason.contains("more shards"), "{failure}");
+    }
 }
 
 #[tokio::test]

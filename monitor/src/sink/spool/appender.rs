@@ -9,9 +9,9 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Confirmation, Describe, Inbox, LossReason, Notice, QueueSettings, ReadRequest, Shared, item,
+    Condition, Confirmation, Describe, Inbox, LossReason, Notice, QueueSettings, ReadRequest, Shared, item,
     queue::{Queue, Room},
-    store::{Change, PutAside, Store, StoreError, StoreFile},
+    store::{Change, PutAside, Store, StoreError, StoreFile, Totals},
 };
 use crate::{
     alert::{Record, record::Dataset},
@@ -27,21 +27,26 @@ const LOSS_INTERVAL: Duration = Duration::from_secs(1);
 /// Pauses before a disk that failed is tried again.
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
+/// How often it is looked whether somebody has removed a database that was put aside.
+const PUT_ASIDE_LOOK: Duration = Duration::from_secs(10);
 
 pub(super) struct Appender {
     shared: Arc<Shared>,
     describe: Describe,
     file: StoreFile,
     store: Option<Store>,
-    /// The queues to have, until the database is open for the first time.
-    awaited: Option<Vec<QueueSettings>>,
     queues: BTreeMap<String, Queue>,
     reads: Vec<ReadRequest>,
     /// When the disk is tried again.
     retry_at: Option<Instant>,
     retry_pause: Duration,
-    /// The last commit failed, and that was told.
-    is_failing: bool,
+    /// Why the disk takes nothing, which was told.
+    failing: Option<String>,
+    /// The database that was put aside last, while it is there.
+    put_aside: Option<PutAside>,
+    put_aside_look: Option<Instant>,
+    /// What the disk has for outputs that the configuration does not name.
+    unclaimed: BTreeMap<String, u64>,
     removals_due: Option<Instant>,
     losses_due: Option<Instant>,
     losses_told_at: Instant,
@@ -63,17 +68,20 @@ impl Drop for Farewell {
 
 impl Appender {
     pub(super) fn new(file: StoreFile, queues: Vec<QueueSettings>, shared: Arc<Shared>, describe: Describe) -> Self {
+        let queues = queues.into_iter().map(|settings| (settings.output.clone(), Queue::new(settings, None)));
         Self {
             shared,
             describe,
             file,
             store: None,
-            awaited: Some(queues),
-            queues: BTreeMap::new(),
+            queues: queues.collect(),
             reads: Vec::new(),
             retry_at: Some(Instant::now()),
             retry_pause: FIRST_RETRY,
-            is_failing: false,
+            failing: None,
+            put_aside: None,
+            put_aside_look: None,
+            unclaimed: BTreeMap::new(),
             removals_due: None,
             losses_due: None,
             losses_told_at: Instant::now(),
@@ -96,13 +104,17 @@ impl Appender {
             self.tell_losses(is_stopping);
             self.commit_if_due(is_stopping);
             self.serve();
+            self.look_for_put_aside();
+            if self.store.is_none() {
+                self.queues.values().for_each(Queue::publish);
+            }
             let is_left =
                 self.queues.values().any(|queue| !queue.inserts.is_empty()) || !self.shared.inbox().records.is_empty();
             if is_stopping && (self.store.is_none() || !is_left) {
                 break;
             }
         }
-        // Where the database could not be opened even once, they are still there.
+        // Where the disk takes nothing, there may be more than were taken in at the end.
         let unread = self.shared.inbox().records.len() as u64;
         drop(farewell);
         let unkept = unread + self.queues.values().map(|queue| queue.inserts.len() as u64).max().unwrap_or(0);
@@ -114,15 +126,14 @@ impl Appender {
 
     /// Waits for something to do and takes it in. Returns whether it is time to stop.
     fn take_in(&mut self) -> bool {
-        let due_at = [self.retry_at, self.removals_due, self.losses_due].into_iter().flatten().min();
+        let due_at =
+            [self.retry_at, self.removals_due, self.losses_due, self.put_aside_look].into_iter().flatten().min();
         let mut inbox = self.shared.inbox();
         loop {
-            // Until the database is known records cannot be numbered: they wait where they are counted.
-            let has_records = !inbox.records.is_empty() && self.awaited.is_none();
-            let has_work = has_records
+            let has_work = !inbox.records.is_empty()
                 || !inbox.reads.is_empty()
                 || !inbox.confirmations.is_empty()
-                || (inbox.queues.is_some() && self.awaited.is_none())
+                || inbox.queues.is_some()
                 || inbox.is_stopping
                 || (inbox.is_closed && !self.is_closed && inbox.records.is_empty());
             if has_work {
@@ -140,18 +151,17 @@ impl Appender {
                 }
             };
         }
-        let is_ready = self.awaited.is_none();
-        let count = if is_ready { inbox.records.len().min(GROUP_RECORDS) } else { 0 };
+        let count = inbox.records.len().min(GROUP_RECORDS);
         let records: Vec<_> = inbox.records.drain(..count).collect();
         self.reads.append(&mut inbox.reads);
         let confirmations = std::mem::take(&mut inbox.confirmations);
-        let queues = if is_ready { inbox.queues.take() } else { None };
+        let queues = inbox.queues.take();
         self.is_closed = inbox.is_closed && inbox.records.is_empty();
         let is_stopping = inbox.is_stopping;
         drop(inbox);
-        for Confirmation { output, below, refused } in confirmations {
+        for Confirmation { output, below, losses } in confirmations {
             if let Some(queue) = self.queues.get_mut(&output) {
-                queue.confirm(below, refused);
+                queue.confirm(below, losses);
             }
         }
         // Before the records: an output that is new rather gets some of the last moment than lacks some of the next.
@@ -168,7 +178,7 @@ impl Appender {
     fn push(&mut self, record: &Arc<Record>, room: &Room, is_exempt: bool) {
         let mut encoded: BTreeMap<RecordFormat, Bytes> = BTreeMap::new();
         for (output, queue) in &mut self.queues {
-            if !queue.settings.filter.takes(record) {
+            if queue.is_retired || !queue.settings.filter.takes(record) {
                 continue;
             }
             let format = queue.settings.format;
@@ -210,52 +220,93 @@ impl Appender {
             let totals = stored.iter().find(|(name, _)| name == output).map(|(_, totals)| *totals);
             queue.take_in(totals.unwrap_or_default());
         }
-        if let Some(queues) = self.awaited.take() {
-            self.set_queues(queues);
-        }
+        self.note_unclaimed(stored);
         if let Some(put_aside) = put_aside {
             self.tell_put_aside(put_aside);
         }
     }
 
-    fn tell_put_aside(&mut self, PutAside { path, reason }: PutAside) {
-        let path = path.display().to_string();
-        tracing::error!(path, reason, "the spool was damaged: it is put aside and a new one begun");
-        self.tell(Notice::PutAside { path, reason });
+    fn tell_put_aside(&mut self, put_aside: PutAside) {
+        let condition = put_aside_condition(&put_aside);
+        tracing::error!(path = %put_aside.path.display(), reason = put_aside.reason, "the spool was damaged: it is put aside and a new one begun");
+        self.put_aside = Some(put_aside);
+        self.put_aside_look = Some(Instant::now() + PUT_ASIDE_LOOK);
+        self.publish_conditions();
+        self.tell(Notice::Began(condition));
     }
 
-    /// Changes the queues; what others have on the disk stays there.
-    fn set_queues(&mut self, settings: Vec<QueueSettings>) {
-        let Some(store) = &self.store else {
-            // The database is not open now: this waits for it like at the start, and records wait in memory.
-            self.awaited = Some(settings);
+    /// Whoever has seen to a damaged database removes it.
+    fn look_for_put_aside(&mut self) {
+        if self.put_aside_look.is_none_or(|due| Instant::now() < due) {
             return;
-        };
-        let stored: BTreeMap<_, _> = match store.queues() {
-            Ok(stored) => stored.into_iter().collect(),
-            Err(error) => {
-                self.awaited = Some(settings);
-                return self.failed(error);
-            }
-        };
+        }
+        self.put_aside.take_if(|put_aside| !put_aside.path.exists());
+        self.put_aside_look = self.put_aside.is_some().then(|| Instant::now() + PUT_ASIDE_LOOK);
+        self.publish_conditions();
+    }
+
+    /// Changes the queues; what others have on the disk stays there, and what they have in memory gets there.
+    fn set_queues(&mut self, settings: Vec<QueueSettings>) {
+        let stored = self.store.as_ref().map(Store::queues).transpose().unwrap_or_else(|error| {
+            self.failed(error);
+            None
+        });
+        let totals: Option<BTreeMap<_, _>> = stored.as_ref().map(|stored| stored.iter().cloned().collect());
         let mut before = std::mem::take(&mut self.queues);
         for settings in settings {
             let output = settings.output.clone();
-            let queue = match before.remove(&output) {
-                Some(mut queue) => {
-                    queue.settings = settings;
-                    queue
-                }
-                None => Queue::new(settings, stored.get(&output).copied().unwrap_or_default()),
+            let queue = if let Some(mut queue) = before.remove(&output) {
+                (queue.settings, queue.is_retired) = (settings, false);
+                queue
+            } else {
+                let totals = totals.as_ref().map(|totals| totals.get(&output).copied().unwrap_or_default());
+                Queue::new(settings, totals)
             };
             self.queues.insert(output, queue);
         }
-        for (output, totals) in stored {
-            if totals.records > 0 && !self.queues.contains_key(&output) {
-                tracing::warn!(output, records = totals.records, "the spool keeps records of an output that is gone");
-                self.tell(Notice::Unclaimed { output, records: totals.records });
-            }
+        for (output, mut queue) in before.into_iter().filter(|(_, queue)| !queue.is_settled()) {
+            queue.is_retired = true;
+            self.queues.insert(output, queue);
         }
+        if let Some(stored) = stored {
+            self.note_unclaimed(stored);
+        }
+    }
+
+    /// Tells of what the disk has for outputs that are not there.
+    fn note_unclaimed(&mut self, stored: Vec<(String, Totals)>) {
+        let is_unclaimed =
+            |(output, totals): &(String, Totals)| totals.records > 0 && !self.queues.contains_key(output);
+        let now: BTreeMap<_, _> =
+            stored.into_iter().filter(is_unclaimed).map(|(output, totals)| (output, totals.records)).collect();
+        let before = std::mem::replace(&mut self.unclaimed, now.clone());
+        self.publish_conditions();
+        for (output, records) in now.into_iter().filter(|(output, _)| !before.contains_key(output)) {
+            tracing::warn!(output, records, "the spool keeps records of an output that is gone");
+            self.tell(Notice::Began(Condition::Unclaimed { output, records }));
+        }
+    }
+
+    /// Lets the queues go that the configuration names no more and of which the disk has everything.
+    fn drop_retired(&mut self) {
+        let before = self.queues.len();
+        self.queues.retain(|_, queue| !queue.is_retired || !queue.is_settled());
+        if self.queues.len() == before {
+            return;
+        }
+        match self.store.as_ref().map(Store::queues).transpose() {
+            Ok(stored) => self.note_unclaimed(stored.unwrap_or_default()),
+            Err(error) => self.failed(error),
+        }
+    }
+
+    /// Says what does not work now.
+    fn publish_conditions(&self) {
+        let unwritable = self.failing.iter().map(|reason| Condition::Unwritable { reason: reason.clone() });
+        let put_aside = self.put_aside.iter().map(put_aside_condition);
+        let unclaimed = self.unclaimed.iter();
+        let unclaimed = unclaimed.map(|(output, &records)| Condition::Unclaimed { output: output.clone(), records });
+        self.shared.set_conditions(unwritable.chain(put_aside).chain(unclaimed).collect());
     }
 
     fn commit_if_due(&mut self, is_stopping: bool) {
@@ -265,7 +316,10 @@ impl Appender {
         if has_removals && self.removals_due.is_none() {
             self.removals_due = Some(now + REMOVAL_DELAY);
         }
-        let is_due = has_inserts || (has_removals && (is_stopping || self.removals_due.is_some_and(|due| due <= now)));
+        // A disk that failed is good again once it takes a commit, and be it an empty one.
+        let is_due = has_inserts
+            || self.failing.is_some()
+            || (has_removals && (is_stopping || self.removals_due.is_some_and(|due| due <= now)));
         if !is_due || self.store.is_none() {
             if self.store.is_none() || !has_removals {
                 self.removals_due = None;
@@ -273,14 +327,18 @@ impl Appender {
             return;
         }
         // Where the disk is full, what is removed first makes the room.
-        if self.is_failing && has_removals && !self.commit(false) {
+        if self.failing.is_some() && has_removals && !self.commit(false) {
             return;
         }
-        if self.commit(true) && self.is_failing {
-            self.is_failing = false;
+        if !self.commit(true) {
+            return;
+        }
+        if self.failing.take().is_some() {
             self.retry_pause = FIRST_RETRY;
             tracing::info!("the spool is written again");
+            self.publish_conditions();
         }
+        self.drop_retired();
     }
 
     /// Commits everything, or removals alone. Returns whether that worked.
@@ -321,17 +379,18 @@ impl Appender {
         self.store = None;
         self.retry_at = Some(Instant::now() + self.retry_pause);
         self.retry_pause = (self.retry_pause * 2).min(LONGEST_RETRY);
-        match error {
+        let reason = match error {
             StoreError::Damaged(reason) => match self.file.put_aside(reason) {
-                Ok(put_aside) => self.tell_put_aside(put_aside),
-                Err(error) => tracing::error!(%error, "the damaged spool cannot be put aside"),
+                Ok(put_aside) => return self.tell_put_aside(put_aside),
+                Err(error) => format!("it is damaged and cannot be put aside: {error}"),
             },
-            StoreError::Unusable(reason) => {
-                if !std::mem::replace(&mut self.is_failing, true) {
-                    tracing::error!(reason, "the spool cannot be written: records wait in memory");
-                    self.tell(Notice::Unwritable { reason });
-                }
-            }
+            StoreError::Unusable(reason) => reason,
+        };
+        if self.failing.is_none() {
+            tracing::error!(reason, "the spool cannot be written: records wait in memory");
+            self.failing = Some(reason.clone());
+            self.publish_conditions();
+            self.tell(Notice::Began(Condition::Unwritable { reason }));
         }
     }
 
@@ -375,14 +434,9 @@ impl Appender {
             if request.answer.is_closed() {
                 continue;
             }
-            let Some(queue) = self.queues.get_mut(&request.output) else {
-                // Before the queues are known; afterwards nobody reads what is none.
-                if self.awaited.is_some() && !self.is_closed {
-                    self.reads.push(request);
-                }
-                continue;
-            };
-            let from = request.from.max(queue.confirmed_below);
+            // Nobody reads what is none.
+            let Some(queue) = self.queues.get_mut(&request.output) else { continue };
+            let from = queue.current(request.from).unwrap_or(0).max(queue.confirmed_below);
             let items = match self.store.as_ref().filter(|_| failure.is_none()) {
                 Some(store) => match store.read(&request.output, from, request.limits) {
                     Ok((items, damaged)) => {
@@ -411,6 +465,10 @@ impl Appender {
             self.failed(error);
         }
     }
+}
+
+fn put_aside_condition(put_aside: &PutAside) -> Condition {
+    Condition::PutAside { path: put_aside.path.display().to_string(), reason: put_aside.reason.clone() }
 }
 
 /// `record` in `format`, without its last newline.

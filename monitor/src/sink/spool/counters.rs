@@ -20,6 +20,7 @@ pub struct QueueCounters {
     pub(super) delivered_bytes: AtomicU64,
     refused_records: AtomicU64,
     refused_in_a_row: AtomicU64,
+    pub(super) dead_letter_dropped: AtomicU64,
     pub(super) dropped_records: AtomicU64,
     pub(super) is_dropping: AtomicBool,
     pub(super) damaged_records: AtomicU64,
@@ -56,10 +57,12 @@ pub struct QueueFigures {
     pub delivered_records: u64,
     /// Their bytes.
     pub delivered_bytes: u64,
-    /// Records that the receiver refused for good; they are in the dead-letter files.
+    /// Records that the receiver refused for good; the latest are in the dead-letter files.
     pub refused_records: u64,
     /// Those of them since which nothing was confirmed: more than 0 while the receiver refuses everything.
     pub refused_in_a_row: u64,
+    /// Refused records that the dead-letter files had no more room for.
+    pub dead_letter_dropped: u64,
     /// Records dropped because the queue was full.
     pub dropped_records: u64,
     /// Whether the queue is full, so that the latest records were dropped or dropped others.
@@ -120,6 +123,7 @@ impl QueueCounters {
             delivered_bytes: count(&self.delivered_bytes),
             refused_records: count(&self.refused_records),
             refused_in_a_row: count(&self.refused_in_a_row),
+            dead_letter_dropped: count(&self.dead_letter_dropped),
             dropped_records: count(&self.dropped_records),
             is_dropping: self.is_dropping.load(Ordering::Relaxed),
             damaged_records: count(&self.damaged_records),

@@ -15,13 +15,14 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use super::{Backoff, QueueCounters, SpoolSender, backoff::PAUSE_MAX, dead_letter::DeadLetter};
+use super::{Backoff, ConfirmedLosses, QueueCounters, SpoolSender, backoff::PAUSE_MAX, dead_letter::DeadLetter};
 use crate::{
     alert::record::Dataset,
     sink::delivery::{AnyDelivery, Delivered, Failure, Item, Refused},
 };
 
-/// A delivery that takes longer than its own deadline should have let it is given up after this time.
+/// A delivery that takes longer than its own deadline should have let it is given up after this time and what its settings
+/// let one request take.
 const GUARD: Duration = Duration::from_mins(5);
 
 /// Feeds one output's transport until it is told to end, or its queue is closed and empty.
@@ -136,44 +137,46 @@ impl Delivering {
             if self.reopening.is_asked.swap(false, Ordering::AcqRel) {
                 self.delivery.reopen();
             }
-            let outcome = timeout(GUARD, self.delivery.deliver(rest)).await;
+            let guard = GUARD.saturating_add(self.delivery.patience());
+            let outcome = timeout(guard, self.delivery.deliver(rest)).await;
             if self.counters.set_trouble(self.delivery.trouble())
                 && let Some(trouble) = self.delivery.trouble()
             {
                 tracing::warn!(output = self.output, trouble, "records are delivered, but something does not work");
             }
             let (confirmed, refused, failure) = match outcome {
-                Ok(Ok(Delivered { refused })) => (rest.len(), refused, None),
+                Ok(Ok(Delivered { refused, left })) => (rest.len().saturating_sub(left), refused, None),
                 Ok(Err(failure)) => {
                     let confirmed = failure.confirmed.min(rest.len());
                     (confirmed, failure.refused.clone(), Some((failure, false)))
                 }
                 Err(_) => {
-                    let reason = format!("no answer for {} s: the connection is tried anew", GUARD.as_secs());
+                    let reason = format!("no answer for {} s: the connection is tried anew", guard.as_secs());
                     self.delivery.reopen();
                     (0, Vec::new(), Some((Failure::new(reason), true)))
                 }
             };
             let confirmed_items = rest.get(..confirmed).unwrap_or(rest);
             let (refused, taken) = split(confirmed_items, refused);
-            let to_tell = self.keep_refused(refused).await;
+            let losses = self.keep_refused(refused).await;
             if let Some(last) = (done + confirmed).checked_sub(1).and_then(|last| numbers.get(last))
                 && confirmed > 0
             {
-                self.spool.confirm(&self.output, last + 1, to_tell);
+                self.spool.confirm(&self.output, last + 1, losses);
                 if !taken.is_empty() {
                     self.counters.succeeded(taken.into_iter());
                 }
             }
             done += confirmed;
             match failure {
-                None => self.answered(),
+                None if confirmed > 0 => self.answered(),
+                None => {}
                 Some((failure, no_answer)) => self.failed(&failure, no_answer, confirmed > 0).await,
             }
         }
     }
 
-    /// The receiver has dealt with a whole batch.
+    /// The receiver has dealt with a batch, or its front.
     fn answered(&mut self) {
         self.failures = 0;
         if self.counters.is_failing.swap(false, Ordering::Relaxed) && !self.counters.is_refusing() {
@@ -204,10 +207,11 @@ impl Delivering {
         self.counters.retries.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Writes what was refused to the dead-letter files, and returns of how many of these a loss record is to tell: of all but
-    /// loss records, or each would make the next. What cannot be written there is counted and told all the same.
-    async fn keep_refused(&mut self, refused: Vec<(Item, String)>) -> u64 {
-        let Some((first, reason)) = refused.first() else { return 0 };
+    /// Writes what was refused to the dead-letter files, and returns of what loss records are to tell: of all that was refused
+    /// but loss records, or each would make the next, and of what these files had no more room for. What cannot be written
+    /// there is counted and told all the same.
+    async fn keep_refused(&mut self, refused: Vec<(Item, String)>) -> ConfirmedLosses {
+        let Some((first, reason)) = refused.first() else { return ConfirmedLosses::default() };
         let records = refused.len() as u64;
         let to_tell = refused.iter().filter(|(item, _)| item.dataset != Dataset::Loss).count() as u64;
         let dead_letter = self.dead_letter.clone();
@@ -217,14 +221,23 @@ impl Delivering {
         if !self.counters.is_refusing() {
             tracing::warn!(output = self.output, records, reason, file, "the receiver refuses records for good");
         }
-        let kept = tokio::task::spawn_blocking(move || dead_letter.append(&refused)).await;
+        let mut pushed_out = 0;
+        let kept = tokio::task::spawn_blocking(move || {
+            let mut pushed_out = 0;
+            (dead_letter.append(&refused, &mut pushed_out), pushed_out)
+        });
+        let kept = kept.await.map(|(kept, before)| {
+            pushed_out = before;
+            kept
+        });
         match kept {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(output = self.output, %error, file, "refused records are not kept"),
             Err(error) => tracing::error!(output = self.output, %error, "refused records are not kept"),
         }
         self.counters.refused(records);
-        to_tell
+        self.counters.dead_letter_dropped.fetch_add(pushed_out, Ordering::Relaxed);
+        ConfirmedLosses { refused: to_tell, pushed_out }
     }
 }
 

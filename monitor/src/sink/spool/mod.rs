@@ -9,13 +9,15 @@
 //! | alerts, losses, notices on their way to the disk | `output.alert_queue_records` | the sender waits; nothing is dropped |
 //! | flow records on their way to the disk | `output.flow_queue_records` | dropped, counted, told in a loss record |
 //! | one output's queue on the disk | `max_bytes` of the output or of `[spool]` | `when_full`, counted, told in a loss record |
-//! | the disk is full or fails | | told once; outputs without a backlog are fed from memory; tried again until it works |
+//! | the disk is full or fails, from the start or later | | told while it lasts; outputs without a backlog are fed from memory; tried again until it works |
 //! | the database is damaged | | put aside, told, and a new one begun |
 //! | a receiver fails | | tried again with growing random pauses, without end |
-//! | a receiver refuses a record for good | [`DEAD_LETTER_BYTES`] | dead-letter file, counted, told in a loss record unless it is one |
+//! | a receiver refuses a record for good | [`DEAD_LETTER_BYTES`] | dead-letter file, counted, told in a loss record unless it is one; what is pushed out there is counted and told as well |
 //! | an output is no longer configured | | its queue is kept and told of |
 //!
-//! Each queue is in order. A record can be delivered again after a crash, with the `event.id` that it had.
+//! Each queue is in order, but for what is delivered from memory before the database could be opened for the first time: what
+//! that turns out to hold comes after it. A record can be delivered again after a crash and after that, with the `event.id`
+//! that it had.
 
 mod appender;
 mod backoff;
@@ -46,7 +48,7 @@ pub use self::{
     counters::{QueueCounters, QueueFigures},
     dead_letter::DEAD_LETTER_BYTES,
     delivering::{Delivering, Steering},
-    store::DirectoryError,
+    store::{DirectoryError, has_database},
 };
 use super::{
     Filter, RecordFormat,
@@ -88,6 +90,13 @@ pub enum Notice {
         /// How long ago nothing was missing yet.
         within: Duration,
     },
+    /// Something does not work from now on.
+    Began(Condition),
+}
+
+/// Something that does not work as long as it lasts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
     /// The database was damaged and is put aside: what waited in it is not delivered.
     PutAside {
         /// Where it is now.
@@ -116,6 +125,8 @@ pub enum LossReason {
     SpoolFull,
     /// Its receiver refused them.
     Refused,
+    /// Its dead-letter files have no more room for what its receiver refused earlier.
+    DeadLetterFull,
     /// Flows came faster than the disk took them.
     Late,
     /// They could not be read again.
@@ -146,6 +157,8 @@ struct Shared {
     late_flows: AtomicU64,
     takes_flows: AtomicBool,
     notices: Mutex<VecDeque<Arc<Record>>>,
+    /// What is so now.
+    conditions: Mutex<Vec<Condition>>,
 }
 
 #[derive(Debug, Default)]
@@ -172,8 +185,16 @@ struct ReadRequest {
 struct Confirmation {
     output: String,
     below: u64,
-    /// Records among them that were refused, and of which a loss record is to tell.
+    losses: ConfirmedLosses,
+}
+
+/// What loss records are to tell of a batch that a receiver has dealt with.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ConfirmedLosses {
+    /// Records of the batch that were refused.
     refused: u64,
+    /// Records that were refused earlier, and for which the dead-letter files had no more room.
+    pushed_out: u64,
 }
 
 impl Spool {
@@ -194,6 +215,7 @@ impl Spool {
             late_flows: AtomicU64::new(0),
             takes_flows: AtomicBool::new(queues.iter().any(|queue| queue.filter.takes_flows())),
             notices: Mutex::default(),
+            conditions: Mutex::default(),
         });
         let appender = Appender::new(file, queues, Arc::clone(&shared), describe);
         let thread = thread::Builder::new()
@@ -264,9 +286,9 @@ impl SpoolSender {
         items.await.unwrap_or_default()
     }
 
-    /// Removes what `output` has with numbers below `below`. A loss record is to tell that `refused` of these were refused.
-    pub(crate) fn confirm(&self, output: &str, below: u64, refused: u64) {
-        self.tell(|inbox| inbox.confirmations.push(Confirmation { output: output.to_owned(), below, refused }));
+    /// Removes what `output` has with numbers below `below`. Loss records are to tell of `losses`.
+    pub(crate) fn confirm(&self, output: &str, below: u64, losses: ConfirmedLosses) {
+        self.tell(|inbox| inbox.confirmations.push(Confirmation { output: output.to_owned(), below, losses }));
     }
 
     /// Has these queues from now on. What others hold is kept.
@@ -292,6 +314,12 @@ impl SpoolSender {
         self.0.notices.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect()
     }
 
+    /// What does not work in the spool now: it was told when it began.
+    #[must_use]
+    pub fn conditions(&self) -> Vec<Condition> {
+        self.0.conditions.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn tell(&self, change: impl FnOnce(&mut Inbox)) {
         change(&mut self.0.inbox());
         self.0.filled.notify_one();
@@ -301,6 +329,10 @@ impl SpoolSender {
 impl Shared {
     fn inbox(&self) -> MutexGuard<'_, Inbox> {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_conditions(&self, conditions: Vec<Condition>) {
+        *self.conditions.lock().unwrap_or_else(PoisonError::into_inner) = conditions;
     }
 
     fn notice(&self, record: Arc<Record>) {

@@ -135,6 +135,12 @@ pub enum DirectoryError {
     InUse(PathBuf),
 }
 
+/// Whether there is a database, which may hold records.
+#[must_use]
+pub fn has_database(config: &super::Config) -> bool {
+    config.directory.join(FILE).exists()
+}
+
 impl StoreFile {
     /// Makes the directory and takes it for this process.
     pub(super) fn claim(directory: &Path) -> Result<Self, DirectoryError> {

@@ -298,10 +298,14 @@ impl Delivery for Syslog {
         &self.description
     }
 
+    fn patience(&self) -> std::time::Duration {
+        self.timeout
+    }
+
     async fn deliver(&mut self, batch: &[Item]) -> Result<Delivered, Failure> {
         let (messages, mut refused) = self.messages(batch);
         if messages.is_empty() {
-            return Ok(Delivered { refused });
+            return Ok(Delivered::but(refused));
         }
         let timeout = self.timeout;
         let late = || {
@@ -327,7 +331,7 @@ impl Delivery for Syslog {
             }
         }
         refused.sort_by_key(|refused| refused.index);
-        Ok(Delivered { refused })
+        Ok(Delivered::but(refused))
     }
 
     fn reopen(&mut self) {

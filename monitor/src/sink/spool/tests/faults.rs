@@ -9,7 +9,10 @@ use std::{
 };
 
 use super::rig::{Rig, Script, ids, notice, run};
-use crate::sink::spool::{Config, DirectoryError, Spool};
+use crate::sink::{
+    delivery::BatchLimits,
+    spool::{Condition, Config, ConfirmedLosses, DirectoryError, Spool},
+};
 
 /// Set for the child of the test below: the directory of its spool.
 const CHILD: &str = "EGRESSWATCH_TEST_SPOOL";
@@ -112,7 +115,7 @@ fn a_damaged_database_is_put_aside_and_told() {
             let id = rig.send(notice()).await;
             rig.wait_until(|| ids(&script).contains(&id)).await;
             let notices = rig.notices();
-            assert!(notices.iter().any(|notice| notice.starts_with("PutAside")), "{name}: {notices:?}");
+            assert!(notices.iter().any(|notice| notice.contains("PutAside")), "{name}: {notices:?}");
             assert_eq!(rig.stop().await, 0);
         });
         let names: Vec<_> = fs::read_dir(directory.path())
@@ -178,7 +181,7 @@ fn a_full_disk_loses_nothing_and_recovers() {
         for _ in 0..600 {
             sent.push(rig.send(notice()).await);
         }
-        rig.wait_until(|| rig.notices().iter().any(|notice| notice.starts_with("Unwritable"))).await;
+        rig.wait_until(|| rig.notices().iter().any(|notice| notice.contains("Unwritable"))).await;
         // The output that keeps up goes on from memory.
         rig.wait_until(|| sent.iter().all(|id| ids(&fast).contains(id))).await;
         assert_eq!(rig.notices().len(), 1, "told once: {:?}", rig.notices());
@@ -192,6 +195,125 @@ fn a_full_disk_loses_nothing_and_recovers() {
         sent.push(rig.send(notice()).await);
         rig.wait_until(|| ids(&slow).last() == sent.last()).await;
         tokio::time::timeout(Duration::from_secs(30), rig.wait_for_depth("slow", 0)).await.expect("it recovers");
+        assert_eq!(rig.stop().await, 0);
+    });
+}
+
+/// A directory in the place of the database stands for a disk that takes nothing at the start.
+#[test]
+fn outputs_are_fed_from_memory_until_the_database_can_be_opened() {
+    for has_backlog in [false, true] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut old = Vec::new();
+        if has_backlog {
+            run(async {
+                let rig = Rig::start(directory.path(), &Config::default(), &["a"]);
+                for _ in 0..3 {
+                    old.push(rig.send(notice()).await);
+                }
+                rig.wait_for_depth("a", 3).await;
+                assert_eq!(rig.stop().await, 0);
+            });
+        }
+        let (database, hidden) = (directory.path().join("spool.redb"), directory.path().join("hidden"));
+        if has_backlog {
+            fs::rename(&database, &hidden).expect("renamed");
+        }
+        fs::create_dir(&database).expect("something else in its place");
+        run(async {
+            let rig = Rig::start(directory.path(), &Config::default(), &["a", "down"]);
+            rig.wait_until(|| matches!(&rig.sender.conditions()[..], [Condition::Unwritable { .. }])).await;
+            let script = Script::default();
+            rig.deliver("a", &script);
+            let mut sent = Vec::new();
+            for _ in 0..5 {
+                sent.push(rig.send(notice()).await);
+            }
+            rig.wait_until(|| sent.iter().all(|id| ids(&script).contains(id))).await;
+            rig.wait_until(|| rig.figures("down").depth_records >= 5).await;
+            rig.wait_for_depth("a", 0).await;
+            // What is on its way when the database appears is confirmed, or delivered once more.
+            fs::remove_dir(&database).expect("removed");
+            if has_backlog {
+                fs::rename(&hidden, &database).expect("renamed");
+            }
+            rig.wait_until(|| rig.sender.conditions().is_empty()).await;
+            rig.wait_until(|| old.iter().all(|id| ids(&script).contains(id))).await;
+            let down = Script::default();
+            rig.deliver("down", &down);
+            sent.push(rig.send(notice()).await);
+            for script in [&script, &down] {
+                rig.wait_until(|| ids(script).contains(&sent[5])).await;
+                let all = ids(script);
+                let kept: Vec<_> = all.iter().filter(|id| sent.contains(id)).cloned().collect();
+                assert_eq!(kept, sent, "in order, and once");
+            }
+            for output in ["a", "down"] {
+                rig.wait_for_depth(output, 0).await;
+            }
+            assert_eq!(rig.stop().await, 0);
+        });
+    }
+}
+
+/// What is on its way from memory when older records turn up comes again behind them, and sweeps none away.
+#[test]
+fn a_confirmation_from_memory_sweeps_no_older_record_away() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (database, hidden) = (directory.path().join("spool.redb"), directory.path().join("hidden"));
+    let mut old = Vec::new();
+    run(async {
+        let rig = Rig::start(directory.path(), &Config::default(), &["a"]);
+        for _ in 0..3 {
+            old.push(rig.send(notice()).await);
+        }
+        rig.wait_for_depth("a", 3).await;
+        assert_eq!(rig.stop().await, 0);
+    });
+    fs::rename(&database, &hidden).expect("renamed");
+    fs::create_dir(&database).expect("something else in its place");
+    run(async {
+        let rig = Rig::start(directory.path(), &Config::default(), &["a"]);
+        rig.wait_until(|| !rig.sender.conditions().is_empty()).await;
+        let limits = BatchLimits::default();
+        let first = rig.send(notice()).await;
+        let from_memory = rig.sender.read("a", 0, limits).await;
+        let (number, _) = from_memory.iter().find(|(_, item)| item.id == first).expect("read from memory");
+        fs::remove_dir(&database).expect("removed");
+        fs::rename(&hidden, &database).expect("renamed");
+        rig.wait_until(|| rig.sender.conditions().is_empty()).await;
+        rig.sender.confirm("a", number + 1, ConfirmedLosses::default());
+        let rest = rig.sender.read("a", number + 1, limits).await;
+        let rest: Vec<_> = rest.into_iter().map(|(_, item)| item.id).collect();
+        assert_eq!(rest[..3], old);
+        assert!(rest[3..].contains(&first), "it comes again: {rest:?}");
+        assert_eq!(rig.stop().await, 0);
+    });
+}
+
+#[test]
+fn what_does_not_work_is_present_as_long_as_it_lasts() {
+    let directory = tempfile::tempdir().expect("a directory");
+    fs::write(directory.path().join("spool.redb"), "no database").expect("written");
+    run(async {
+        let rig = Rig::start(directory.path(), &Config::default(), &["gone", "kept"]);
+        rig.wait_until(|| matches!(&rig.sender.conditions()[..], [Condition::PutAside { .. }])).await;
+        let [Condition::PutAside { path, .. }] = &rig.sender.conditions()[..] else { panic!("a condition") };
+        rig.send(notice()).await;
+        rig.wait_until(|| rig.figures("gone").depth_records == 2).await;
+        rig.set_outputs(&["kept"]);
+        let unclaimed = Condition::Unclaimed { output: "gone".to_owned(), records: 2 };
+        rig.wait_until(|| rig.sender.conditions().contains(&unclaimed)).await;
+        fs::remove_file(path).expect("removed");
+        rig.wait_until(|| rig.sender.conditions() == [unclaimed.clone()]).await;
+        rig.set_outputs(&["gone", "kept"]);
+        rig.wait_until(|| rig.sender.conditions().is_empty()).await;
+        assert_eq!(rig.stop().await, 0);
+    });
+    // The last output goes as well.
+    run(async {
+        let rig = Rig::start(directory.path(), &Config::default(), &[]);
+        rig.wait_until(|| rig.notices().iter().filter(|notice| notice.contains("Unclaimed")).count() == 2).await;
         assert_eq!(rig.stop().await, 0);
     });
 }

@@ -133,7 +133,7 @@ impl Delivery for Script {
         match answer {
             None if self.refuses.load(Ordering::Relaxed) => {
                 let refused = (0..batch.len()).map(|index| Refused { index, reason: "wants none of it".to_owned() });
-                Ok(Delivered { refused: refused.collect() })
+                Ok(Delivered::but(refused.collect()))
             }
             None => {
                 self.take(batch);
@@ -156,7 +156,7 @@ impl Delivery for Script {
                     .collect();
                 self.take(&kept);
                 let refused = indices.into_iter().map(|index| Refused { index, reason: "too odd".to_owned() });
-                Ok(Delivered { refused: refused.collect() })
+                Ok(Delivered::but(refused.collect()))
             }
             Some(Answer::Hang) => std::future::pending().await,
         }
@@ -282,8 +282,8 @@ fn describe(builder: &RecordBuilder, notice: Notice) -> Record {
                 input::Loss { stage, reason, count, total, since: now, recoverable: false, output: Some(output) },
             )
         }
-        other => {
-            let missing = format!("{other:?}");
+        Notice::Began(condition) => {
+            let missing = format!("{condition:?}");
             builder.degradation(now, input::Degradation { token: "spool".into(), missing, remedy: None })
         }
     }
