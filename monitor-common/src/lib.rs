@@ -4,8 +4,10 @@
 //! The records are plain integers and byte arrays in `repr(C)` with named padding. Nothing here is trusted on the
 //! reading side: the daemon's `decode` module checks every length, kind and value.
 #![cfg_attr(not(test), no_std)]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod accounting;
+pub mod address;
 pub mod loss;
 pub mod offsets;
 pub mod packet;

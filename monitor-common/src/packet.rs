@@ -1,6 +1,9 @@
 //! Reading an IP packet's headers through a bounded window, as the packet hooks see it: from the IP header on.
 
-use crate::record::{FAMILY_IPV4, FAMILY_IPV6};
+use crate::{
+    address::Address,
+    record::{FAMILY_IPV4, FAMILY_IPV6},
+};
 
 /// Access to a packet's bytes.
 pub trait Packet {
@@ -46,10 +49,10 @@ pub struct Headers {
     pub protocol: u8,
     /// TCP flags; 0 for other protocols.
     pub tcp_flags: u8,
-    /// Source address, IPv4 as `::ffff:a.b.c.d`.
-    pub source: [u8; 16],
-    /// Destination address, IPv4 as `::ffff:a.b.c.d`.
-    pub destination: [u8; 16],
+    /// Source address.
+    pub source: Address,
+    /// Destination address.
+    pub destination: Address,
     /// Source port in network byte order; 0 without ports.
     pub source_port_be: u16,
     /// Destination port in network byte order; 0 without ports.
@@ -65,47 +68,58 @@ const UDP_HEADER_BYTES: u32 = 8;
 /// IPv6 extension headers that are followed before giving up.
 const EXTENSION_LIMIT: usize = 6;
 
-/// An IPv4 address in the 16-byte form of the records.
-#[inline(always)]
-#[must_use]
-pub fn mapped(ipv4: [u8; 4]) -> [u8; 16] {
-    let [a, b, c, d] = ipv4;
-    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
-}
-
-/// Whether a 16-byte address is an IPv4-mapped one.
-#[inline(always)]
-#[must_use]
-pub fn is_mapped(address: &[u8; 16]) -> bool {
-    matches!(address, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, ..])
-}
-
 impl Headers {
     /// Takes the fields of an IPv4 header, and returns the header's length.
     #[inline(always)]
     fn read_ipv4(&mut self, ip: &[u8; 20]) -> u32 {
         self.family = FAMILY_IPV4;
         self.protocol = ip[9];
-        self.source = mapped([ip[12], ip[13], ip[14], ip[15]]);
-        self.destination = mapped([ip[16], ip[17], ip[18], ip[19]]);
+        self.source = Address::mapped(word::<12, 20>(ip));
+        self.destination = Address::mapped(word::<16, 20>(ip));
         u32::from(ip[0] & 0x0f) * 4
     }
 
     /// Takes the fields of a TCP header, and returns the header's length.
     #[inline(always)]
     fn read_tcp(&mut self, tcp: &[u8; 14]) -> u32 {
-        self.read_ports([tcp[0], tcp[1], tcp[2], tcp[3]]);
-        self.tcp_sequence = u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]);
+        self.read_ports(word::<0, 14>(tcp));
+        self.tcp_sequence = u32::from_be(word::<4, 14>(tcp));
         self.tcp_flags = tcp[13];
         u32::from(tcp[12] >> 4) * 4
     }
 
-    /// Takes the ports, with which every transport that has some begins.
+    /// Takes the ports, with which every transport that has some begins, as they lie in memory.
     #[inline(always)]
-    fn read_ports(&mut self, ports: [u8; 4]) {
-        self.source_port_be = u16::from_ne_bytes([ports[0], ports[1]]);
-        self.destination_port_be = u16::from_ne_bytes([ports[2], ports[3]]);
+    fn read_ports(&mut self, ports: u32) {
+        let [a, b, c, d] = ports.to_ne_bytes();
+        self.source_port_be = u16::from_ne_bytes([a, b]);
+        self.destination_port_be = u16::from_ne_bytes([c, d]);
     }
+}
+
+/// The four bytes at `AT` as they lie in memory. A packet's headers lie anywhere: the compiler would read byte by byte what
+/// the kernel, where it takes such programs, reads at once.
+#[inline(always)]
+#[cfg_attr(not(target_arch = "bpf"), expect(clippy::indexing_slicing, reason = "inside the array"))]
+fn word<const AT: usize, const N: usize>(bytes: &[u8; N]) -> u32 {
+    const { assert!(AT + 4 <= N) };
+    #[cfg(target_arch = "bpf")]
+    {
+        let word: u64;
+        // SAFETY: four bytes of the array; the verifier checks it as well.
+        unsafe {
+            core::arch::asm!(
+                "{word} = *(u32 *)({bytes} + {at})",
+                word = lateout(reg) word,
+                bytes = in(reg) bytes,
+                at = const AT,
+                options(pure, readonly, nostack, preserves_flags),
+            );
+        }
+        word as u32
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    u32::from_ne_bytes([bytes[AT], bytes[AT + 1], bytes[AT + 2], bytes[AT + 3]])
 }
 
 /// Reads the IP and transport headers. `None` if the packet is cut short or is neither IPv4 nor IPv6.
@@ -133,8 +147,10 @@ fn read_plain_headers(packet: &impl Packet) -> Option<Headers> {
     }
     headers.family = FAMILY_IPV6;
     headers.protocol = ip[6];
-    headers.source.copy_from_slice(&ip[8..24]);
-    headers.destination.copy_from_slice(&ip[24..40]);
+    headers.source =
+        Address::from_words([word::<8, 40>(ip), word::<12, 40>(ip), word::<16, 40>(ip), word::<20, 40>(ip)]);
+    headers.destination =
+        Address::from_words([word::<24, 40>(ip), word::<28, 40>(ip), word::<32, 40>(ip), word::<36, 40>(ip)]);
     read_plain_transport::<40>(packet, headers)
 }
 
@@ -144,7 +160,7 @@ fn read_plain_transport<const AT: usize>(packet: &impl Packet, mut headers: Head
     let transport_bytes = match headers.protocol {
         PROTOCOL_TCP => headers.read_tcp(packet.linear::<AT, 14>()?),
         PROTOCOL_UDP => {
-            headers.read_ports(*packet.linear::<AT, 4>()?);
+            headers.read_ports(word::<0, 4>(packet.linear::<AT, 4>()?));
             UDP_HEADER_BYTES
         }
         _ => return None,
@@ -163,8 +179,8 @@ fn read_any_headers(packet: &impl Packet) -> Option<Headers> {
         4 => headers.read_ipv4(&ip),
         6 => {
             headers.family = FAMILY_IPV6;
-            headers.source = packet.load::<16>(8)?;
-            headers.destination = packet.load::<16>(24)?;
+            headers.source = Address::from_octets(packet.load::<16>(8)?);
+            headers.destination = Address::from_octets(packet.load::<16>(24)?);
             let (protocol, transport) = skip_extensions(packet, ip[6])?;
             headers.protocol = protocol;
             transport
@@ -174,7 +190,7 @@ fn read_any_headers(packet: &impl Packet) -> Option<Headers> {
     let transport_bytes = match headers.protocol {
         PROTOCOL_TCP => headers.read_tcp(&packet.load::<14>(transport)?),
         PROTOCOL_UDP | PROTOCOL_UDP_LITE | PROTOCOL_SCTP => {
-            headers.read_ports(packet.load::<4>(transport)?);
+            headers.read_ports(u32::from_ne_bytes(packet.load::<4>(transport)?));
             // SCTP's common header (RFC 9260, section 3.1); its chunks count as payload.
             if headers.protocol == PROTOCOL_SCTP { 12 } else { UDP_HEADER_BYTES }
         }
@@ -211,6 +227,8 @@ fn skip_extensions(packet: &impl Packet, first: u8) -> Option<(u8, u32)> {
 
 #[cfg(test)]
 mod tests {
+    use core::net::IpAddr;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -232,7 +250,7 @@ mod tests {
         packet.extend([0x9c, 0x40, 0x01, 0xbb, 0, 0, 1, 0, 0, 0, 0, 0, 0x60, 0x18, 0, 0, 0, 0, 0, 0, 9, 9, 9, 9]);
         let headers = read_headers(&packet.as_slice()).expect("whole headers");
         assert_eq!(headers.family, FAMILY_IPV4);
-        assert_eq!(headers.destination, mapped([120, 232, 0, 1]));
+        assert_eq!(headers.destination.ip(), IpAddr::from([120, 232, 0, 1]));
         assert_eq!(u16::from_be(headers.source_port_be), 40_000);
         assert_eq!(u16::from_be(headers.destination_port_be), 443);
         assert_eq!(headers.tcp_sequence, 256);

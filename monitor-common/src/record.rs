@@ -1,5 +1,7 @@
 //! The records that cross from the kernel to the daemon, and the flow table's key and value.
 
+use crate::address::Address;
+
 /// Socket family of an IPv4 flow, as in the kernel's `AF_INET`.
 pub const FAMILY_IPV4: u8 = 2;
 /// Socket family of an IPv6 flow, as in the kernel's `AF_INET6`.
@@ -166,8 +168,8 @@ pub struct Identity {
 pub struct FlowKey {
     /// The kernel's socket cookie: unique over the life of the system.
     pub socket_cookie: u64,
-    /// Remote address; IPv4 and IPv4-mapped addresses are stored as `::ffff:a.b.c.d`. Zeros for a packet socket.
-    pub remote_address: [u8; 16],
+    /// Remote address. Zeros for a packet socket.
+    pub remote_address: Address,
     /// Remote port in network byte order; 0 for protocols without ports.
     pub remote_port_be: u16,
     /// IP protocol number; 0 for a packet socket.
@@ -186,11 +188,11 @@ pub struct FlowState {
     pub connector: Identity,
     /// The process that last sent on it, where it is another one; `tgid` 0 otherwise.
     pub sender: Identity,
-    /// Local address, in the form of [`FlowKey::remote_address`]; valid when `local_port_be` or the address is not 0.
+    /// Local address; valid when `local_port_be` or the address is not 0.
     /// Of a packet socket, the name of the interface that it is bound to (`IFNAMSIZ` is 16 as well).
-    pub local_address: [u8; 16],
+    pub local_address: Address,
     /// Where packets really go if the network translates the address asked for.
-    pub translated_address: [u8; 16],
+    pub translated_address: Address,
     /// Local port in network byte order.
     pub local_port_be: u16,
     /// Port that goes with `translated_address`, in network byte order.

@@ -15,7 +15,7 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use monitor_common::{
-    packet::{is_mapped, mapped},
+    address::Address,
     record::{FAMILY_IPV4, FAMILY_IPV6, FlowKey, reason},
     socket::SocketState,
 };
@@ -81,7 +81,7 @@ pub(crate) fn sending(ctx: &SockAddrContext, family: u8) {
     let Some(state) = own_state(socket(ctx), key.socket_cookie) else { return };
     let actor = Actor::current();
     if setting!(notes_addressed_sends) != 0 {
-        note_destination(state, &key);
+        note_destination(state, &key, actor);
     }
     if actor.is(&state.identity) && state.flow == key && state.created_only == 0 {
         return;
@@ -107,14 +107,13 @@ pub(crate) fn sending(ctx: &SockAddrContext, family: u8) {
 /// datagrams with the same socket. The very first send of the second thread may meet one of the first that is under way;
 /// that one's bytes are then not counted as queued.
 #[inline(always)]
-fn note_destination(state: &mut SocketState, key: &FlowKey) {
-    let pid_tgid = bpf_get_current_pid_tgid();
-    if state.flow.socket_cookie != 0 && state.identity.tid != pid_tgid as u32 {
+fn note_destination(state: &mut SocketState, key: &FlowKey, actor: Actor) {
+    if state.flow.socket_cookie != 0 && state.identity.tid != actor.tid {
         state.is_shared = 1;
     }
     if state.is_shared != 0 {
         // A full map gives up its oldest entry; an error leaves the datagram uncounted as queued.
-        let _ = ADDRESSED_SENDS.insert(&pid_tgid, key, 0);
+        let _ = ADDRESSED_SENDS.insert(&actor.pid_tgid(), key, 0);
     }
 }
 
@@ -132,7 +131,7 @@ fn destination(ctx: &SockAddrContext, family: u8) -> FlowKey {
     let mut key = FlowKey {
         // SAFETY: the context of a socket-address hook.
         socket_cookie: unsafe { bpf_get_socket_cookie(ctx.as_ptr()) },
-        remote_address: [0; 16],
+        remote_address: Address::NONE,
         remote_port_be: port as u16,
         // IPPROTO_MPTCP is 262 and carries TCP: its low byte is TCP's number.
         protocol: protocol as u8,
@@ -141,11 +140,11 @@ fn destination(ctx: &SockAddrContext, family: u8) -> FlowKey {
     };
     if family == FAMILY_IPV4 {
         // SAFETY: as above.
-        key.remote_address = mapped(unsafe { (*ctx.sock_addr).user_ip4 }.to_ne_bytes());
+        key.remote_address = Address::mapped(unsafe { (*ctx.sock_addr).user_ip4 });
     } else {
         // SAFETY: as above.
         key.remote_address = unsafe { read::address(&raw const (*ctx.sock_addr).user_ip6) };
-        key.family = if is_mapped(&key.remote_address) { FAMILY_IPV4 } else { FAMILY_IPV6 };
+        key.family = if key.remote_address.is_mapped() { FAMILY_IPV4 } else { FAMILY_IPV6 };
     }
     key
 }

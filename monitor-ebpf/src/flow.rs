@@ -3,8 +3,9 @@
 use aya_ebpf::{bindings::BPF_NOEXIST, btf_maps::lpm_trie::Key, helpers::generated::bpf_ktime_get_boot_ns};
 use monitor_common::{
     accounting::sender_report_is_due,
+    address::Address,
     loss::LossReason,
-    packet::{PROTOCOL_UDP, is_mapped},
+    packet::PROTOCOL_UDP,
     record::{FAMILY_IPV4, FAMILY_PACKET, FlowFlags, FlowKey, FlowState, Identity, reason},
 };
 
@@ -153,11 +154,10 @@ fn is_flagged(key: &FlowKey) -> bool {
     if key.family == FAMILY_PACKET {
         return false;
     }
-    if key.family == FAMILY_IPV4 && is_mapped(&key.remote_address) {
-        let [.., a, b, c, d] = key.remote_address;
-        return FLAGGED_IPV4.get(&Key::new(32, [a, b, c, d])).is_some();
+    if key.family == FAMILY_IPV4 && key.remote_address.is_mapped() {
+        return FLAGGED_IPV4.get(&Key::new(32, key.remote_address.ipv4_octets())).is_some();
     }
-    FLAGGED_IPV6.get(&Key::new(128, key.remote_address)).is_some()
+    FLAGGED_IPV6.get(&Key::new(128, key.remote_address.octets())).is_some()
 }
 
 const NOBODY: Identity = Identity {
@@ -210,8 +210,8 @@ pub(crate) const ATTEMPTED: FlowFlags = FlowFlags { attempted: 1, ..NO_FLAGS };
 pub(crate) static EMPTY: FlowState = FlowState {
     connector: NOBODY,
     sender: NOBODY,
-    local_address: [0; 16],
-    translated_address: [0; 16],
+    local_address: Address::NONE,
+    translated_address: Address::NONE,
     local_port_be: 0,
     translated_port_be: 0,
     ether_type_be: 0,

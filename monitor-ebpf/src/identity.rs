@@ -1,10 +1,10 @@
 //! Who acts: `current` is asked in process context only. In packet context it is whatever the interrupt hit.
 
 use aya_ebpf::helpers::{
-    bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
-    generated::{bpf_get_current_cgroup_id, bpf_get_current_task},
+    bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
+    generated::{bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_task},
 };
-use monitor_common::record::{Identity, UNKNOWN_USER};
+use monitor_common::record::{COMM_BYTES, Identity, UNKNOWN_USER};
 
 use crate::{offset, read::field};
 
@@ -16,6 +16,8 @@ pub(crate) struct Actor {
     pub(crate) tgid: u32,
     /// Which of its programs; 0 if not known.
     pub(crate) exec_id: u32,
+    /// The thread.
+    pub(crate) tid: u32,
 }
 
 impl Actor {
@@ -24,7 +26,14 @@ impl Actor {
     pub(crate) fn current() -> Self {
         // SAFETY: takes no arguments and has no preconditions.
         let task = unsafe { bpf_get_current_task() };
-        Self { tgid: (bpf_get_current_pid_tgid() >> 32) as u32, exec_id: exec_id(task) }
+        let pid_tgid = bpf_get_current_pid_tgid();
+        Self { tgid: (pid_tgid >> 32) as u32, exec_id: exec_id(task), tid: pid_tgid as u32 }
+    }
+
+    /// Process and thread in one number, as the kernel's helper gives them.
+    #[inline(always)]
+    pub(crate) fn pid_tgid(self) -> u64 {
+        u64::from(self.tgid) << 32 | u64::from(self.tid)
     }
 
     /// Whether `identity` is this actor's.
@@ -50,7 +59,9 @@ pub(crate) fn read_current(identity: &mut Identity, network_namespace_cookie: u6
     // SAFETY: takes no arguments and has no preconditions.
     identity.cgroup_id = unsafe { bpf_get_current_cgroup_id() };
     identity.network_namespace_cookie = network_namespace_cookie;
-    identity.comm = bpf_get_current_comm().unwrap_or_default();
+    // In place: it would be copied byte by byte.
+    // SAFETY: the helper writes at most so many bytes, and zeros if it fails.
+    unsafe { bpf_get_current_comm((&raw mut identity.comm).cast(), COMM_BYTES as u32) };
     read_program(identity, task);
 }
 

@@ -5,15 +5,15 @@
 //! reassembly. This is packet context, so identities come from socket storage. Missed: packet sockets, and traffic that
 //! is only forwarded.
 
-use core::intrinsics::{AtomicOrdering, atomic_xadd};
+use core::{
+    arch::asm,
+    intrinsics::{AtomicOrdering, atomic_xadd},
+};
 
 use aya_ebpf::{
     EbpfContext,
     bindings::{__sk_buff, bpf_sock},
-    helpers::{
-        bpf_probe_read_kernel,
-        generated::{bpf_get_socket_cookie, bpf_ktime_get_boot_ns, bpf_sk_fullsock, bpf_skb_load_bytes},
-    },
+    helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_boot_ns, bpf_sk_fullsock, bpf_skb_load_bytes},
     programs::SkBuffContext,
 };
 use monitor_common::{
@@ -103,12 +103,13 @@ pub(crate) fn seen(ctx: &SkBuffContext, direction: Direction) {
     {
         return;
     }
-    let Some(headers) = read_headers(&SkBuffPacket(skb)).and_then(forget_the_way) else {
+    let Some(headers) = read_headers(&SkBuffPacket(skb)) else {
         emit::count_loss(LossReason::PacketUnreadable);
         return;
     };
     // SAFETY: the context of a packet hook.
     let (length_bytes, segments) = unsafe { ((*skb).len, (*skb).gso_segs) };
+    let headers = forget_the_way(&headers, length_bytes);
     let payload_bytes = length_bytes.saturating_sub(headers.header_bytes);
     // What a process makes on a raw socket is no part of a stream, whatever its header says.
     let is_stream = headers.protocol == PROTOCOL_TCP && !is_raw;
@@ -128,7 +129,7 @@ pub(crate) fn seen(ctx: &SkBuffContext, direction: Direction) {
     // Of a socket with several destinations the last one tells where what its process just sent went.
     if direction == Direction::Out
         && !is_stream
-        && let Some(state) = state
+        && let Some(state) = &mut state
         && state.is_asked == 0
         && state.flow.socket_cookie != 0
     {
@@ -139,8 +140,12 @@ pub(crate) fn seen(ctx: &SkBuffContext, direction: Direction) {
     if flow.flags.midstream != 0 && flow.connector.tgid == 0 {
         learn_process(flow, sk);
     }
-    // Asked for again, because the flow may have been opened in between.
-    let state = if is_stream { SOCKETS.get(sk).filter(|state| state.flow == key) } else { None };
+    let state = if is_stream {
+        // Asked for again if there was none: it may have been made with the flow.
+        state.or_else(|| SOCKETS.get(sk)).filter(|state| state.flow == key)
+    } else {
+        None
+    };
     let moved_bytes = account(flow, state, &packet);
     flow.last_boot_ns = now_ns;
     // Before any report, so that the names are there when the flow is judged.
@@ -175,11 +180,37 @@ pub(crate) fn seen(ctx: &SkBuffContext, direction: Direction) {
 }
 
 /// The same headers, of which the verifier no longer knows by which way through the parser they came: it would follow
-/// everything after it once for each way, and run out of patience. A helper that copies memory makes it forget.
+/// everything after it once for each way, and run out of patience.
 #[inline(always)]
-fn forget_the_way(headers: Headers) -> Option<Headers> {
-    // SAFETY: the program's own stack.
-    unsafe { bpf_probe_read_kernel(&raw const headers) }.ok()
+fn forget_the_way(headers: &Headers, length_bytes: u32) -> Headers {
+    // As many bits that it does not know as a register has.
+    let unknown = u64::from(length_bytes) << 32 | u64::from(length_bytes);
+    let forget = |value: u64| -> u64 {
+        let mut value = value;
+        // It does not see that the second of these undoes the first.
+        // SAFETY: arithmetic on two registers.
+        unsafe {
+            asm!(
+                "{value} ^= {unknown}",
+                "{value} ^= {unknown}",
+                value = inout(reg) value,
+                unknown = in(reg) unknown,
+                options(pure, nomem, nostack),
+            );
+        }
+        value
+    };
+    Headers {
+        family: forget(u64::from(headers.family)) as u8,
+        protocol: forget(u64::from(headers.protocol)) as u8,
+        tcp_flags: forget(u64::from(headers.tcp_flags)) as u8,
+        source: headers.source.each(forget),
+        destination: headers.destination.each(forget),
+        source_port_be: forget(u64::from(headers.source_port_be)) as u16,
+        destination_port_be: forget(u64::from(headers.destination_port_be)) as u16,
+        tcp_sequence: forget(u64::from(headers.tcp_sequence)) as u32,
+        header_bytes: forget(u64::from(headers.header_bytes)) as u32,
+    }
 }
 
 #[inline(always)]
@@ -282,8 +313,9 @@ fn translated<'a>(key: &mut FlowKey, state: &SocketState, packet: &Seen<'_>) -> 
 /// Whether the address means many: multicast, or everyone on the network.
 #[inline(always)]
 fn is_group(key: &FlowKey) -> bool {
-    let [first, .., thirteenth, _, _, _] = key.remote_address;
-    if key.family == FAMILY_IPV4 { thirteenth >= 224 } else { first == 0xff }
+    let [first, ..] = key.remote_address.octets();
+    let [first_of_ipv4, ..] = key.remote_address.ipv4_octets();
+    if key.family == FAMILY_IPV4 { first_of_ipv4 >= 224 } else { first == 0xff }
 }
 
 /// Adds a packet to its flow's counters and says how many payload bytes it moved. Additions are atomic, because both

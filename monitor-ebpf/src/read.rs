@@ -1,9 +1,7 @@
 //! Reading settings, kernel memory at offsets that the daemon took from the running kernel's BTF, and addresses in contexts.
 
-use core::mem::transmute;
-
 use aya_ebpf::helpers::bpf_probe_read_kernel;
-use monitor_common::offsets::UNKNOWN;
+use monitor_common::{address::Address, offsets::UNKNOWN};
 
 /// A read-only setting, read from the loaded object and not from what the compiler saw.
 #[macro_export]
@@ -39,12 +37,10 @@ pub(crate) fn field<T: Copy>(base: u64, offset: u32) -> Option<T> {
 ///
 /// `words` are in the context of the hook that runs, which lets it read them.
 #[inline(always)]
-pub(crate) unsafe fn address(words: *const [u32; 4]) -> [u8; 16] {
+pub(crate) unsafe fn address(words: *const [u32; 4]) -> Address {
     let word = words.cast::<u32>();
     // SAFETY: the caller's; volatile, so that the loads are not joined.
-    let words = unsafe {
+    Address::from_words(unsafe {
         [word.read_volatile(), word.add(1).read_volatile(), word.add(2).read_volatile(), word.add(3).read_volatile()]
-    };
-    // SAFETY: sixteen initialised bytes.
-    unsafe { transmute::<[u32; 4], [u8; 16]>(words) }
+    })
 }

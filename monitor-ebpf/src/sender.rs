@@ -17,6 +17,7 @@ use aya_ebpf::{
 };
 use monitor_common::{
     accounting::report_is_due,
+    address::Address,
     offsets::UNKNOWN,
     record::{FAMILY_IPV4, FAMILY_IPV6, FAMILY_PACKET, FlowKey, FlowState, reason},
     settings::Settings,
@@ -213,7 +214,7 @@ fn frames_written(call: &Call) {
     let sk = call.sk as u64;
     let key = FlowKey {
         socket_cookie: call.cookie(),
-        remote_address: [0; 16],
+        remote_address: Address::NONE,
         remote_port_be: 0,
         protocol: 0,
         family: FAMILY_PACKET,
@@ -232,7 +233,7 @@ fn frames_written(call: &Call) {
     let target = sock::frame_target(sk, call.message);
     flow.interface = target.interface;
     flow.ether_type_be = target.ether_type_be;
-    flow.local_address = target.interface_name;
+    flow.local_address = Address::from_octets(target.interface_name);
     flow.last_boot_ns = now_ns;
     flow.flags.queued_out_known = 1;
     add(&mut flow.queued_out_bytes, call.length_bytes);

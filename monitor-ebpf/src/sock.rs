@@ -1,8 +1,9 @@
 //! Reading a `struct sock` and its messages at offsets from BTF.
 
 use monitor_common::{
+    address::Address,
     offsets::UNKNOWN,
-    packet::{PROTOCOL_SCTP, PROTOCOL_TCP, PROTOCOL_UDP, PROTOCOL_UDP_LITE, is_mapped, mapped},
+    packet::{PROTOCOL_SCTP, PROTOCOL_TCP, PROTOCOL_UDP, PROTOCOL_UDP_LITE},
     record::{FAMILY_IPV4, FAMILY_IPV6, FlowKey},
 };
 
@@ -56,7 +57,7 @@ pub(crate) fn peer(sk: u64) -> Option<FlowKey> {
     if key.socket_cookie == 0 {
         return None;
     }
-    if is_mapped(&key.remote_address) {
+    if key.remote_address.is_mapped() {
         key.family = FAMILY_IPV4;
     }
     Some(key)
@@ -64,24 +65,24 @@ pub(crate) fn peer(sk: u64) -> Option<FlowKey> {
 
 /// The peer's address; `None` if the socket has none.
 #[inline(always)]
-fn remote_address(sk: u64, family: u8) -> Option<[u8; 16]> {
+fn remote_address(sk: u64, family: u8) -> Option<Address> {
     if family == FAMILY_IPV4 {
-        let address: [u8; 4] = field(sk, offset!(sock_remote_ipv4))?;
-        return if address == [0; 4] { None } else { Some(mapped(address)) };
+        let address: u32 = field(sk, offset!(sock_remote_ipv4))?;
+        return if address == 0 { None } else { Some(Address::mapped(address)) };
     }
     if family != FAMILY_IPV6 {
         return None;
     }
-    let address: [u8; 16] = field(sk, offset!(sock_remote_ipv6))?;
-    if address == [0; 16] { None } else { Some(address) }
+    let address: Address = field(sk, offset!(sock_remote_ipv6))?;
+    if address == Address::NONE { None } else { Some(address) }
 }
 
 /// The socket's own address, and its port in network byte order.
 #[inline(always)]
-pub(crate) fn local(sk: u64, family: u8) -> ([u8; 16], u16) {
+pub(crate) fn local(sk: u64, family: u8) -> (Address, u16) {
     let port: u16 = field(sk, offset!(sock_local_port)).unwrap_or(0);
     let address = if family == FAMILY_IPV4 {
-        mapped(field(sk, offset!(sock_local_ipv4)).unwrap_or_default())
+        Address::mapped(field(sk, offset!(sock_local_ipv4)).unwrap_or_default())
     } else {
         field(sk, offset!(sock_local_ipv6)).unwrap_or_default()
     };
@@ -101,17 +102,17 @@ pub(crate) fn addressed(sk: u64, cookie: u64, message: u64) -> Option<FlowKey> {
     let family: u16 = field(address, 0)?;
     let mut key = FlowKey {
         socket_cookie: cookie,
-        remote_address: [0; 16],
+        remote_address: Address::NONE,
         remote_port_be: port(protocol, field(address, 2)?),
         protocol,
         family: family as u8,
         padding: 0,
     };
     if family == u16::from(FAMILY_IPV4) {
-        key.remote_address = mapped(field(address, 4)?);
+        key.remote_address = Address::mapped(field(address, 4)?);
     } else if family == u16::from(FAMILY_IPV6) {
         key.remote_address = field(address, 8)?;
-        if is_mapped(&key.remote_address) {
+        if key.remote_address.is_mapped() {
             key.family = FAMILY_IPV4;
         }
     } else {

@@ -19,7 +19,8 @@ use aya_ebpf::{
     programs::SockOpsContext,
 };
 use monitor_common::{
-    packet::{PROTOCOL_TCP, is_mapped, mapped},
+    address::Address,
+    packet::PROTOCOL_TCP,
     record::{FAMILY_IPV4, FAMILY_IPV6, FlowFlags, FlowKey, FlowState, reason},
     socket::SocketState,
 };
@@ -94,7 +95,7 @@ fn note_local(ctx: &SockOpsContext, flow: &mut FlowState) {
         return;
     }
     flow.local_address = if ctx.family() == AF_INET {
-        mapped(ctx.local_ip4().to_ne_bytes())
+        Address::mapped(ctx.local_ip4())
     } else {
         // SAFETY: the context of a socket-operations hook.
         unsafe { read::address(&raw const (*ctx.ops).local_ip6) }
@@ -200,7 +201,7 @@ fn socket(ctx: &SockOpsContext) -> Option<*mut bpf_sock> {
 fn remote(ctx: &SockOpsContext, cookie: u64) -> FlowKey {
     let mut key = FlowKey {
         socket_cookie: cookie,
-        remote_address: [0; 16],
+        remote_address: Address::NONE,
         // The context holds the port in network order in the upper half (include/uapi/linux/bpf.h).
         remote_port_be: remote_port_be(ctx.remote_port()),
         protocol: PROTOCOL_TCP,
@@ -208,12 +209,12 @@ fn remote(ctx: &SockOpsContext, cookie: u64) -> FlowKey {
         padding: 0,
     };
     if ctx.family() == AF_INET {
-        key.remote_address = mapped(ctx.remote_ip4().to_ne_bytes());
+        key.remote_address = Address::mapped(ctx.remote_ip4());
         return key;
     }
     // SAFETY: the context of a socket-operations hook.
     key.remote_address = unsafe { read::address(&raw const (*ctx.ops).remote_ip6) };
-    key.family = if is_mapped(&key.remote_address) { FAMILY_IPV4 } else { FAMILY_IPV6 };
+    key.family = if key.remote_address.is_mapped() { FAMILY_IPV4 } else { FAMILY_IPV6 };
     key
 }
 

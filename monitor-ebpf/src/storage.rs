@@ -3,6 +3,7 @@
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use monitor_common::{
+    address::Address,
     loss::LossReason,
     record::{FlowKey, FlowState},
     socket::SocketState,
@@ -73,7 +74,7 @@ impl Following for SocketState {
 }
 
 const NO_FLOW: FlowKey =
-    FlowKey { socket_cookie: 0, remote_address: [0; 16], remote_port_be: 0, protocol: 0, family: 0, padding: 0 };
+    FlowKey { socket_cookie: 0, remote_address: Address::NONE, remote_port_be: 0, protocol: 0, family: 0, padding: 0 };
 
 /// The state of `sk`, made if there is none. A copy of the listener's is turned into the socket's own first.
 #[inline(always)]

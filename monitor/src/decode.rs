@@ -4,7 +4,7 @@
 
 use std::{
     ffi::OsStr,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     os::unix::ffi::OsStrExt as _,
     path::PathBuf,
     sync::Arc,
@@ -12,7 +12,7 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use monitor_common::{
-    packet::{is_mapped, mapped},
+    address::Address,
     record::{self, CAPTURE_SIZES, FAMILY_IPV4, FAMILY_IPV6, FAMILY_PACKET, exec_flag, kind, reason},
 };
 
@@ -136,16 +136,13 @@ pub fn table_key(key: &FlowKey) -> record::FlowKey {
         let socket_cookie = key.socket_cookie;
         return record::FlowKey { socket_cookie, family: FAMILY_PACKET, ..record::FlowKey::default() };
     };
-    let (remote_address, family) = match key.remote.ip() {
-        IpAddr::V4(address) => (mapped(address.octets()), FAMILY_IPV4),
-        IpAddr::V6(address) => (address.octets(), FAMILY_IPV6),
-    };
+    let remote_address = Address::from(key.remote.ip());
     record::FlowKey {
         socket_cookie: key.socket_cookie,
         remote_address,
         remote_port_be: key.remote.port().to_be(),
         protocol,
-        family,
+        family: if remote_address.is_mapped() { FAMILY_IPV4 } else { FAMILY_IPV6 },
         padding: 0,
     }
 }
@@ -167,8 +164,8 @@ fn read_flow(buffer: &mut &[u8], why: u16, at: BootTime) -> Result<Flow, DecodeE
     let state = record::FlowState {
         connector: read_identity_record(buffer),
         sender: read_identity_record(buffer),
-        local_address: take(buffer),
-        translated_address: take(buffer),
+        local_address: Address::from_octets(take(buffer)),
+        translated_address: Address::from_octets(take(buffer)),
         local_port_be: buffer.get_u16_ne(),
         translated_port_be: buffer.get_u16_ne(),
         ether_type_be: buffer.get_u16_ne(),
@@ -227,7 +224,7 @@ fn flow_of(
         at,
         connector: identity(&state.connector).map(Arc::new),
         sender: identity(&state.sender).map(Arc::new),
-        local: (state.local_address != [0; 16] && !is_packet).then_some(local),
+        local: (state.local_address != Address::NONE && !is_packet).then_some(local),
         translated: has(flags.translated).then(|| socket_address(state.translated_address, state.translated_port_be)),
         link: is_packet.then(|| link(state)),
         facts: FlowFacts {
@@ -295,7 +292,8 @@ fn read_flags(buffer: &mut &[u8]) -> record::FlowFlags {
 
 /// Where a packet socket's frames go.
 fn link(state: &record::FlowState) -> Link {
-    let name = until_nul(&state.local_address);
+    let name = state.local_address.octets();
+    let name = until_nul(&name);
     Link {
         interface_index: (state.interface != 0).then_some(state.interface),
         interface_name: (!name.is_empty()).then(|| String::from_utf8_lossy(name).into_owned()),
@@ -373,7 +371,7 @@ fn read_capture(buffer: &mut &[u8], at: BootTime) -> Result<Capture, DecodeError
 fn read_key_record(buffer: &mut &[u8]) -> record::FlowKey {
     record::FlowKey {
         socket_cookie: buffer.get_u64_ne(),
-        remote_address: take(buffer),
+        remote_address: Address::from_octets(take(buffer)),
         remote_port_be: buffer.get_u16_ne(),
         protocol: buffer.get_u8(),
         family: buffer.get_u8(),
@@ -459,14 +457,8 @@ fn time(boot_ns: u64) -> Option<BootTime> {
     (boot_ns != 0).then_some(BootTime(boot_ns))
 }
 
-fn socket_address(address: [u8; 16], port_be: u16) -> SocketAddr {
-    let ip = if is_mapped(&address) {
-        let [.., a, b, c, d] = address;
-        IpAddr::V4(Ipv4Addr::new(a, b, c, d))
-    } else {
-        IpAddr::V6(Ipv6Addr::from(address))
-    };
-    SocketAddr::new(ip, u16::from_be(port_be))
+fn socket_address(address: Address, port_be: u16) -> SocketAddr {
+    SocketAddr::new(address.ip(), u16::from_be(port_be))
 }
 
 #[cfg(test)]

@@ -20,6 +20,9 @@ const OBJECT: &str = "monitor/src/kernel/egresswatch.bpf.o";
 /// The kernel target: BPF, little-endian.
 const TARGET: &str = "bpfel-unknown-none";
 
+/// Otherwise the linker makes LLVM call functions that copy and clear memory byte by byte.
+const INLINE_COPIES: &str = "-Clink-arg=--disable-expand-memcpy-in-order";
+
 /// The one program of `monitor-ebpf`.
 const BINARY: &str = "egresswatch";
 
@@ -183,7 +186,7 @@ impl Recipe {
     fn flags(&self, source: &Path, target_folder: &Path) -> Result<OsString> {
         let repository = source.parent().context("the kernel programs have no folder above them")?;
         let mut flags: Vec<OsString> =
-            ["-Clinker=bpf-linker", "-Cdebuginfo=2", "-Clink-arg=--btf"].map(OsString::from).into();
+            ["-Clinker=bpf-linker", "-Cdebuginfo=2", "-Clink-arg=--btf", INLINE_COPIES].map(OsString::from).into();
         // Paths go into line information and panic messages. The last mapping that fits wins.
         for (path, replacement) in [
             (cargo_home()?.as_path(), "/cargo"),

@@ -42,7 +42,7 @@ fn flow_record() -> FlowRecord {
         header: header::<FlowRecord>(kind::FLOW, reason::FIRST_PAYLOAD),
         key: record::FlowKey {
             socket_cookie: 4242,
-            remote_address: mapped([120, 232, 0, 1]),
+            remote_address: Address::from(IpAddr::from([120, 232, 0, 1])),
             remote_port_be: 443u16.to_be(),
             protocol: 6,
             family: FAMILY_IPV4,
@@ -50,7 +50,7 @@ fn flow_record() -> FlowRecord {
         },
         state: record::FlowState {
             connector: who(10),
-            local_address: mapped([10, 0, 0, 1]),
+            local_address: Address::from(IpAddr::from([10, 0, 0, 1])),
             local_port_be: 40_000u16.to_be(),
             flags: record::FlowFlags {
                 filled: 1,
@@ -116,7 +116,7 @@ fn a_flow_key_survives_both_ways() {
 fn a_packet_socket_has_an_interface_and_no_destination() {
     let mut record = flow_record();
     record.key = record::FlowKey { socket_cookie: 7, family: FAMILY_PACKET, ..record::FlowKey::default() };
-    record.state.local_address = *b"veth-out\0\0\0\0\0\0\0\0";
+    record.state.local_address = Address::from_octets(*b"veth-out\0\0\0\0\0\0\0\0");
     record.state.interface = 3;
     record.state.ether_type_be = 0x0800_u16.to_be();
     let Ok(Event::Flow(flow)) = decode(&bytes_of(&record)) else { panic!("a flow") };

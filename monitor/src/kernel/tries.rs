@@ -8,6 +8,7 @@ use std::io;
 
 use aya::maps::{LpmTrie, MapData, MapError, lpm_trie::Key};
 use ipnet::{Ipv4Net, Ipv6Net};
+use monitor_common::address::Address;
 use nix::errno::Errno;
 
 use super::KernelError;
@@ -81,11 +82,11 @@ impl Tries {
     }
 
     /// Whether a prefix flags an address, IPv4 as in records.
-    pub(super) fn flag(&self, address: &[u8; 16]) -> bool {
-        if let [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] = *address {
-            return self.ipv4.trie.get(&Key::new(32, [a, b, c, d]), 0).is_ok();
+    pub(super) fn flag(&self, address: &Address) -> bool {
+        if address.is_mapped() {
+            return self.ipv4.trie.get(&Key::new(32, address.ipv4_octets()), 0).is_ok();
         }
-        self.ipv6.trie.get(&Key::new(128, *address), 0).is_ok()
+        self.ipv6.trie.get(&Key::new(128, address.octets()), 0).is_ok()
     }
 
     /// How full they are.

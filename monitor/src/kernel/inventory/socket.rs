@@ -6,7 +6,8 @@ use std::{
 };
 
 use monitor_common::{
-    packet::{PROTOCOL_SCTP, PROTOCOL_TCP, PROTOCOL_UDP, PROTOCOL_UDP_LITE, is_mapped, mapped},
+    address::Address,
+    packet::{PROTOCOL_SCTP, PROTOCOL_TCP, PROTOCOL_UDP, PROTOCOL_UDP_LITE},
     record::{FAMILY_IPV4, FAMILY_IPV6, FlowKey},
 };
 use nix::{
@@ -37,8 +38,8 @@ pub(super) struct Socket {
     pub(super) is_multipath: bool,
     protocol: u8,
     /// Address and port.
-    pub(super) local: ([u8; 16], u16),
-    pub(super) peer: Option<([u8; 16], u16)>,
+    pub(super) local: (Address, u16),
+    pub(super) peer: Option<(Address, u16)>,
 }
 
 /// What TCP says that it has moved.
@@ -66,7 +67,7 @@ impl Socket {
             is_multipath: protocol == PROTOCOL_MPTCP,
             protocol: protocol as u8,
             local: local.unwrap_or_default(),
-            peer: peer.filter(|(address, _)| *address != [0; 16] && *address != mapped([0; 4])),
+            peer: peer.filter(|(address, _)| !address.ip().is_unspecified()),
         })
     }
 
@@ -87,7 +88,7 @@ impl Socket {
             remote_address,
             remote_port_be: if has_ports { port.to_be() } else { 0 },
             protocol: self.protocol,
-            family: if is_mapped(&remote_address) { FAMILY_IPV4 } else { FAMILY_IPV6 },
+            family: if remote_address.is_mapped() { FAMILY_IPV4 } else { FAMILY_IPV6 },
             padding: 0,
         })
     }
@@ -109,17 +110,13 @@ pub(super) fn counters(socket: &OwnedFd) -> Option<Counters> {
     })
 }
 
-/// Address, IPv4 as in records, and port.
-fn end(address: &SockaddrStorage) -> Option<([u8; 16], u16)> {
+/// Address and port.
+fn end(address: &SockaddrStorage) -> Option<(Address, u16)> {
     let ipv4 = address.as_sockaddr_in().map(|address| SocketAddr::from(std::net::SocketAddrV4::from(*address)));
     let address = ipv4.or_else(|| {
         address.as_sockaddr_in6().map(|address| SocketAddr::from(std::net::SocketAddrV6::from(*address)))
     })?;
-    let octets = match address.ip() {
-        std::net::IpAddr::V4(ip) => mapped(ip.octets()),
-        std::net::IpAddr::V6(ip) => ip.octets(),
-    };
-    Some((octets, address.port()))
+    Some((address.ip().into(), address.port()))
 }
 
 /// A socket option of `N` bytes; `None` if the socket has none such, or a shorter one.
@@ -136,7 +133,7 @@ fn option<const N: usize>(socket: &OwnedFd, level: libc::c_int, name: libc::c_in
 mod tests {
     use std::{
         io::{Read as _, Write as _},
-        net::{TcpListener, TcpStream, UdpSocket},
+        net::{IpAddr, TcpListener, TcpStream, UdpSocket},
     };
 
     use super::*;
@@ -152,7 +149,10 @@ mod tests {
         let descriptor = OwnedFd::from(client);
         let socket = Socket::read(&descriptor).unwrap();
         let key = socket.flow_key().unwrap();
-        assert_eq!((key.remote_address, key.remote_port_be), (mapped([127, 0, 0, 1]), port.to_be()));
+        assert_eq!(
+            (key.remote_address, key.remote_port_be),
+            (Address::from(IpAddr::from([127, 0, 0, 1])), port.to_be())
+        );
         assert_eq!((key.protocol, key.family), (PROTOCOL_TCP, FAMILY_IPV4));
         assert!(socket.cookie != 0 && key.socket_cookie == socket.cookie);
         let moved = counters(&descriptor).unwrap();
