@@ -193,3 +193,13 @@ impl<'de> Deserialize<'de> for CalendarDate {
         jiff::civil::Date::new(year, month, day).map(Self).map_err(|_| wrong())
     }
 }
+/// A network of IPv4-mapped addresses as the IPv4 network that it is.
+pub(super) fn canonical(network: IpNet) -> IpNet {
+    match network {
+        IpNet::V6(v6) if v6.prefix_len() >= 96 => match v6.addr().to_ipv4_mapped() {
+            Some(v4) => IpNet::new(v4.into(), v6.prefix_len() - 96).unwrap_or(network),
+            None => network,
+        },
+        IpNet::V4(_) | IpNet::V6(_) => network,
+    }
+}

@@ -145,13 +145,7 @@ impl Collected {
             Ok(address) => IpNet::from(address.to_canonical()),
             Err(_) => text.parse::<IpNet>().map_err(|_| format!("{} is no address or prefix", shown(text)))?.trunc(),
         };
-        let net = match net {
-            IpNet::V6(v6) if v6.prefix_len() >= 96 => match v6.addr().to_ipv4_mapped() {
-                Some(v4) => IpNet::new(v4.into(), v6.prefix_len() - 96).unwrap_or(net),
-                None => net,
-            },
-            _ => net,
-        };
+        let net = value::canonical(net);
         if net.prefix_len() == 0 {
             return Err(format!("{net} holds every address"));
         }
@@ -175,6 +169,24 @@ impl Collected {
         }
         self.keys(label).cidrs.extend(keys);
         Ok(())
+    }
+
+    /// Leaves out the prefixes of a family that hold every address between them: a list that names everybody names nobody.
+    pub(super) fn refuse_everything(&mut self, file: &str) {
+        for (is_v4, family) in [(true, "IPv4"), (false, "IPv6")] {
+            let is_of_it = |net: &IpNet| matches!(net, IpNet::V4(_)) == is_v4;
+            let nets = || self.groups.iter().flat_map(|(_, keys)| &keys.cidrs).filter(|net| is_of_it(net));
+            // To join them takes its time: they must be large enough first.
+            let share: f64 = nets().map(|net| 0.5_f64.powi(net.prefix_len().into())).sum();
+            let joined = || IpNet::aggregate(&nets().copied().collect());
+            if share < 1.0 || joined().iter().all(|net| net.prefix_len() > 0) {
+                continue;
+            }
+            for (_, keys) in &mut self.groups {
+                keys.cidrs.retain(|net| !is_of_it(net));
+            }
+            self.refuse(file, 0, &format!("its prefixes hold every address of {family} between them"));
+        }
     }
 
     /// How many keys there are, before overlaps are joined.

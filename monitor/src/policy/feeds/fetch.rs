@@ -103,19 +103,20 @@ pub(super) fn settings(config: &ListConfig, url: &HttpUrl) -> Settings {
     Settings { url: url.clone(), tls: config.tls.clone(), timeout: download::TIMEOUT, proxy: config.proxy.clone() }
 }
 
-/// Puts what was fetched into its place: the file `beside`, or the events that it names.
+/// Puts what was fetched into its place: the file `beside`, or the events that it names. Whether that is all.
 async fn put(
     name: &str,
     config: &ListConfig,
     settings: &Settings,
     directory: &Path,
     beside: &Path,
-) -> Result<(), String> {
+) -> Result<bool, String> {
     if manifest::is_manifest(settings.url.as_str()) {
         return manifest::fetch_events(name, config, settings, directory, beside).await;
     }
     let path = content_path(directory, name);
-    fs::rename(beside, &path).map_err(|error| format!("{} cannot be replaced: {error}", path.display()))
+    fs::rename(beside, &path).map_err(|error| format!("{} cannot be replaced: {error}", path.display()))?;
+    Ok(true)
 }
 
 /// Fetches a list, if it is one that is fetched, and writes how it went. Never fails: what went wrong is told by the list's
@@ -135,7 +136,9 @@ pub async fn fetch(name: &str, config: &ListConfig, directory: &Path, now: Times
     };
     let outcome = match outcome {
         Ok(Fetched::New(validators)) => {
-            put(name, config, &settings, directory, &beside).await.map(|()| Some(validators))
+            let put = put(name, config, &settings, directory, &beside).await;
+            // What is not whole is asked for again, whether the server changed it or not.
+            put.map(|is_all| Some(if is_all { validators } else { Validators::default() }))
         }
         Ok(Fetched::Unchanged) => Ok(None),
         Err(error) => Err(error),

@@ -225,7 +225,7 @@ fn event(address: &str) -> String {
     )
 }
 
-/// A feed of two events: both are fetched, then only the one that changed, and one that is gone leaves all as it was.
+/// A feed of two events: both are fetched, then only the one that changed, and of one that is gone what came before stays.
 #[tokio::test]
 async fn a_feed_of_misp_is_fetched_event_by_event() {
     let folder = tempfile::tempdir().unwrap();
@@ -239,7 +239,8 @@ async fn a_feed_of_misp_is_fetched_event_by_event() {
             asked.lock().unwrap().push(path.clone());
             if path == "/feed/manifest.json" {
                 let body = format!(
-                    "{{\"{FIRST}\":{{\"info\":\"a\",\"timestamp\":\"1\"}},\"{SECOND}\":{{\"info\":\"b\",\"timestamp\":{round}}}}}"
+                    "{{\"{FIRST}\":{{\"info\":\"a\",\"timestamp\":\"{}\"}},\"{SECOND}\":{{\"info\":\"b\",\"timestamp\":{round}}}}}",
+                    1 + round / 4
                 );
                 return answer(200, ("", ""), &body);
             }
@@ -247,7 +248,8 @@ async fn a_feed_of_misp_is_fetched_event_by_event() {
                 (false, _) => answer(200, ("", ""), &event("192.0.2.1")),
                 (true, 1) => answer(200, ("", ""), &event("198.51.100.1")),
                 (true, 2) => answer(200, ("", ""), &event("203.0.113.1")),
-                _ => answer(404, ("", ""), ""),
+                (true, 3) => answer(404, ("", ""), ""),
+                _ => answer(500, ("", ""), ""),
             }
         }
     })
@@ -271,9 +273,22 @@ async fn a_feed_of_misp_is_fetched_event_by_event() {
     assert_eq!(keys(100), ["192.0.2.1/32", "203.0.113.1/32"]);
 
     round.store(3, Ordering::Relaxed);
-    assert!(fetched(&config, folder.path(), 200).await.has_changed, "the failure is to be told");
-    assert_eq!(keys(200), ["192.0.2.1/32", "203.0.113.1/32"]);
-    let state = loaded(&config, folder.path(), 200).state;
-    let error = state.fetch_error.expect("an event is gone");
-    assert!(error.contains(&format!("event {SECOND}: the server answered 404")), "{error}");
+    taken();
+    for seconds in [200, 300] {
+        assert!(fetched(&config, folder.path(), seconds).await.has_changed);
+        assert_eq!(taken(), [manifest.clone(), second.clone()], "it is asked for again");
+        assert_eq!(keys(seconds), ["192.0.2.1/32", "203.0.113.1/32"]);
+        let state = loaded(&config, folder.path(), seconds).state;
+        assert_eq!((state.fetch_error, state.bad_lines), (None, 1));
+        let problem = format!("event {SECOND} of the feed is not there, what came of it before stays");
+        assert_eq!(state.problems[0].problem, problem);
+    }
+
+    // A server that breaks half way leaves all as it was, and what it gave by then is not asked for again.
+    round.store(4, Ordering::Relaxed);
+    for asked in [vec![manifest.clone(), first.clone(), second.clone()], vec![manifest.clone(), second.clone()]] {
+        assert!(fetched(&config, folder.path(), 400).await.confirmed_at.is_none());
+        assert_eq!(taken(), asked);
+        assert_eq!(keys(400), ["192.0.2.1/32", "203.0.113.1/32"]);
+    }
 }

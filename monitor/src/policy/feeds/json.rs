@@ -1,5 +1,7 @@
 //! Spamhaus DROP and ASN-DROP (JSON lines), STIX 2.1 bundles, MISP events and warninglists.
 
+use std::collections::HashSet;
+
 use jiff::{Timestamp, tz::TimeZone};
 use serde_json::Value;
 
@@ -10,8 +12,9 @@ use super::{
 
 /// Reads a document, or lines of documents.
 pub(super) fn read(file: &str, text: &str, into: &mut Collected) {
+    let text = text.trim_start_matches('\u{feff}');
     match serde_json::from_str::<Value>(text) {
-        Ok(document) => self::document(file, &document, into),
+        Ok(document) => self::document(file, "", &document, into),
         Err(error) if text.lines().nth(1).is_none() || text.trim_start().starts_with('[') => {
             into.refuse(file, error.line(), &format!("no JSON: {error}"));
         }
@@ -55,25 +58,37 @@ fn drop_line(value: &Value, into: &mut Collected) -> Result<(), String> {
     Err(format!("{} has neither cidr nor asn", shown(&value.to_string())))
 }
 
-fn document(file: &str, value: &Value, into: &mut Collected) {
-    if text(value, "type") == "bundle" {
-        for (index, object) in items(value, "objects").iter().enumerate() {
-            let outcome = stix(object, into);
+/// Reads a document, or a part of one that stands below `before`.
+fn document(file: &str, before: &str, value: &Value, into: &mut Collected) {
+    if let Some(list) = value.as_array() {
+        for (index, item) in list.iter().enumerate() {
+            match item.as_str() {
+                Some(entry) => {
+                    let outcome = into.any("", entry);
+                    refuse(file, &placed(before, index, ""), outcome, into);
+                }
+                None => document(file, &format!("{before}[{index}]."), item, into),
+            }
+        }
+    } else if text(value, "type") == "bundle" {
+        let objects = items(value, "objects");
+        let withdrawn = Withdrawn::of(objects, into.now);
+        for (index, object) in objects.iter().enumerate() {
+            let outcome = stix(object, &withdrawn, into);
             refuse(file, &placed("objects", index, text(object, "id")), outcome, into);
         }
+    } else if let Some(answer) = value.get("response") {
+        // What `restSearch` of MISP answers: events, or attributes alone.
+        document(file, "response", answer, into);
     } else if let Some(event) = value.get("Event") {
         let label = text(event, "info");
         into.as_of = into.as_of.max(text(event, "date").parse().ok());
-        let mut attributes = |list: &Value, before: &str| {
-            for (index, attribute) in items(list, "Attribute").iter().enumerate() {
-                let outcome = misp(label, attribute, into);
-                refuse(file, &placed(&format!("{before}Attribute"), index, text(attribute, "uuid")), outcome, into);
-            }
-        };
-        attributes(event, "");
+        attributes(file, before, label, event, into);
         for (index, object) in items(event, "Object").iter().enumerate() {
-            attributes(object, &format!("Object[{index}]."));
+            attributes(file, &format!("{before}Object[{index}]."), label, object, into);
         }
+    } else if value.get("Attribute").is_some() {
+        attributes(file, before, "", value, into);
     } else if value.get("list").is_some() {
         warninglist(file, value, into);
     } else if value.get("cidr").is_some() || value.get("asn").is_some() {
@@ -84,6 +99,15 @@ fn document(file: &str, value: &Value, into: &mut Collected) {
         into.refuse(file, 1, "this is the manifest of a MISP feed: name a directory that holds it and its events, or an address that ends with /manifest.json");
     } else {
         into.refuse(file, 1, "this JSON is none of the forms that are read: Spamhaus DROP, STIX 2.1, MISP");
+    }
+}
+
+/// The attributes of an event or of an object in it. One that comes alone says itself of which event it is.
+fn attributes(file: &str, before: &str, label: &str, list: &Value, into: &mut Collected) {
+    for (index, attribute) in items(list, "Attribute").iter().enumerate() {
+        let label = attribute.get("Event").map_or(label, |event| text(event, "info"));
+        let outcome = misp(label, attribute, into);
+        refuse(file, &placed(&format!("{before}Attribute"), index, text(attribute, "uuid")), outcome, into);
     }
 }
 
@@ -142,16 +166,60 @@ fn warninglist(file: &str, value: &Value, into: &mut Collected) {
     }
 }
 
-fn stix(object: &Value, into: &mut Collected) -> Result<(), String> {
+/// Observables of a bundle that count for nothing, because every indicator that is about them does not count.
+#[derive(Debug, Default)]
+struct Withdrawn<'v> {
+    ids: HashSet<&'v str>,
+    values: HashSet<&'v str>,
+}
+
+impl<'v> Withdrawn<'v> {
+    fn of(objects: &'v [Value], now: Timestamp) -> Self {
+        let (mut ended, mut counting) = (Self::default(), Self::default());
+        let indicators = || objects.iter().filter(|object| text(object, "type") == "indicator");
+        let ended_ids: HashSet<&str> =
+            indicators().filter(|object| !counts(object, now)).map(|object| text(object, "id")).collect();
+        if indicators().all(|object| counts(object, now)) {
+            return ended;
+        }
+        for object in indicators() {
+            let keys = words(text(object, "pattern")).and_then(|words| keys(&words)).unwrap_or_default();
+            let of = if counts(object, now) { &mut counting } else { &mut ended };
+            of.values.extend(keys.into_iter().map(|(_, literal)| literal));
+        }
+        let based_on = |object: &&Value| text(object, "relationship_type") == "based-on";
+        for relation in objects.iter().filter(based_on) {
+            let of = if ended_ids.contains(text(relation, "source_ref")) { &mut ended } else { &mut counting };
+            let target = text(relation, "target_ref");
+            let observed = objects.iter().find(|object| text(object, "id") == target);
+            let parts = observed.map_or(&[][..], |observed| items(observed, "object_refs"));
+            of.ids.extend(parts.iter().filter_map(Value::as_str).chain([target]));
+        }
+        ended.ids.retain(|id| !counting.ids.contains(id));
+        ended.values.retain(|value| !counting.values.contains(value));
+        ended
+    }
+
+    fn has(&self, object: &Value) -> bool {
+        self.ids.contains(text(object, "id")) || self.values.contains(text(object, "value"))
+    }
+}
+
+/// Whether an indicator counts at `now`: it is neither revoked, nor of the past, nor of the future.
+fn counts(indicator: &Value, now: Timestamp) -> bool {
+    let time = |key: &str| text(indicator, key).parse::<Timestamp>().ok();
+    indicator.get("revoked").and_then(Value::as_bool) != Some(true)
+        && time("valid_until").is_none_or(|until| until > now)
+        && time("valid_from").is_none_or(|from| from <= now)
+}
+
+fn stix(object: &Value, withdrawn: &Withdrawn<'_>, into: &mut Collected) -> Result<(), String> {
     let value = text(object, "value");
     match text(object, "type") {
+        "ipv4-addr" | "ipv6-addr" | "domain-name" if withdrawn.has(object) => Ok(()),
         "ipv4-addr" | "ipv6-addr" => into.cidr("", value),
         "domain-name" => into.domain("", value),
-        "indicator" if object.get("revoked").and_then(Value::as_bool) != Some(true) => {
-            let valid_until = text(object, "valid_until").parse::<Timestamp>();
-            if valid_until.is_ok_and(|until| until <= into.now) {
-                return Ok(());
-            }
+        "indicator" if counts(object, into.now) => {
             let date = text(object, "modified").get(..10).and_then(|date| date.parse().ok());
             into.as_of = into.as_of.max(date);
             match text(object, "pattern_type") {
@@ -170,21 +238,26 @@ fn pattern(label: &str, pattern: &str, into: &mut Collected) -> Result<(), Strin
         format!("the pattern {} is not read: only =, ISSUBSET and OR on addresses and domain names are", shown(pattern))
     };
     let words = words(pattern).ok_or_else(unreadable)?;
-    let mut keys = Vec::new();
-    for comparison in words.split(|word| *word == Word::Plain("OR")) {
-        match comparison {
-            [
-                Word::Plain(field @ ("ipv4-addr:value" | "ipv6-addr:value" | "domain-name:value")),
-                Word::Plain("=" | "ISSUBSET"),
-                Word::Literal(literal),
-            ] => keys.push((*field, *literal)),
-            _ => return Err(unreadable()),
-        }
-    }
+    let keys = keys(&words).ok_or_else(unreadable)?;
     keys.into_iter().try_for_each(|(field, literal)| match field {
         "domain-name:value" => into.domain(label, literal),
         _ => into.cidr(label, literal),
     })
+}
+
+/// Fields and literals of a pattern; `None` for any other pattern.
+fn keys<'p>(words: &[Word<'p>]) -> Option<Vec<(&'p str, &'p str)>> {
+    let comparisons = words.split(|word| *word == Word::Plain("OR"));
+    comparisons
+        .map(|comparison| match comparison {
+            [
+                Word::Plain(field @ ("ipv4-addr:value" | "ipv6-addr:value" | "domain-name:value")),
+                Word::Plain("=" | "ISSUBSET"),
+                Word::Literal(literal),
+            ] => Some((*field, *literal)),
+            _ => None,
+        })
+        .collect()
 }
 
 /// A word of a pattern; brackets are none.

@@ -16,7 +16,7 @@ use super::{
     BadLine, Config, Day, Format, ListConfig, Source,
     collect::Collected,
     fetch::Progress,
-    json, text,
+    json, manifest, text,
 };
 use crate::ownership::CountryCode;
 
@@ -227,20 +227,24 @@ fn read(
         let shown = if confirmed_at.is_some() { state.source.clone() } else { file.display().to_string() };
         let content = unpacked(content.take(facts.len()), &mut room).map_err(|error| unreadable(&file, &error))?;
         let mut content = BufReader::new(content);
-        let first = first_byte(&mut content).map_err(|error| unreadable(&file, &error))?;
-        if config.format == Format::Auto && first == Some(b'<') {
+        let beginning = beginning(&mut content).map_err(|error| unreadable(&file, &error))?;
+        if config.format == Format::Auto && beginning == Beginning::Page {
             return Err(format!("{shown} is a page or XML and no list"));
         }
         if has_extension(&file, "toml") {
             return Err(format!("{shown} is a list in the format of the embedded ones: name it in policy.files"));
         }
-        if config.format == Format::Json || (config.format == Format::Auto && first == Some(b'{')) {
+        if config.format == Format::Json || (config.format == Format::Auto && beginning == Beginning::Json) {
             let mut text = String::new();
             content.read_to_string(&mut text).map_err(|error| unreadable(&file, &error))?;
             json::read(&shown, &text, &mut collected);
         } else {
             text::read(&shown, content, config.format, &mut collected).map_err(|error| unreadable(&file, &error))?;
         }
+    }
+    collected.refuse_everything(&state.source);
+    for gap in manifest::gaps(&path) {
+        collected.refuse(&state.source, 0, &gap);
     }
     (state.bad_lines, state.problems) = (collected.bad_count, std::mem::take(&mut collected.bad));
     state.entries = collected.len();
@@ -279,19 +283,51 @@ impl io::Read for Bounded<'_> {
     }
 }
 
-fn first_byte(content: &mut impl io::BufRead) -> io::Result<Option<u8>> {
-    Ok(content
-        .fill_buf()?
-        .iter()
-        .copied()
-        .find(|byte| !byte.is_ascii_whitespace() && !matches!(byte, 0xef | 0xbb | 0xbf)))
+/// What a source begins as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Beginning {
+    Json,
+    /// HTML or XML.
+    Page,
+    Other,
+}
+
+/// Looks at the first bytes, behind a byte order mark.
+fn beginning(content: &mut impl io::BufRead) -> io::Result<Beginning> {
+    let is_blank = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, 0xef | 0xbb | 0xbf);
+    let mut bytes = content.fill_buf()?.iter().copied().filter(|byte| !is_blank(byte));
+    Ok(match (bytes.next(), bytes.next()) {
+        (Some(b'<'), _) => Beginning::Page,
+        // Rules of AdBlock begin with their name in brackets.
+        (Some(b'{'), _) | (Some(b'['), None | Some(b'{' | b'[' | b'"' | b']')) => Beginning::Json,
+        _ => Beginning::Other,
+    })
 }
 
 fn has_extension(file: &Path, wanted: &str) -> bool {
     file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(wanted))
 }
 
-/// The file itself, or the visible files of the directory by name.
+/// Whether a file is there for the one who edits another one, or updates it: hidden files, and what editors and package
+/// managers leave.
+fn is_beside(name: &[u8]) -> bool {
+    const ENDS: [&[u8]; 11] = [
+        b"~",
+        b"#",
+        b".bak",
+        b".orig",
+        b".swp",
+        b".tmp",
+        b".dpkg-old",
+        b".dpkg-dist",
+        b".dpkg-new",
+        b".rpmsave",
+        b".rpmnew",
+    ];
+    name.starts_with(b".") || ENDS.iter().any(|end| name.ends_with(end))
+}
+
+/// The file itself, or the files of the directory by name, without those that lie beside.
 fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
     if !fs::metadata(path)?.is_dir() {
         return Ok(vec![path.to_owned()]);
@@ -299,8 +335,9 @@ fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(path)? {
         let entry = entry?;
-        let is_visible = !entry.file_name().as_encoded_bytes().starts_with(b".");
-        if is_visible && fs::metadata(entry.path()).is_ok_and(|facts| facts.is_file()) {
+        if !is_beside(entry.file_name().as_encoded_bytes())
+            && fs::metadata(entry.path()).is_ok_and(|facts| facts.is_file())
+        {
             files.push(entry.path());
         }
         if files.len() > FILES_MAX {

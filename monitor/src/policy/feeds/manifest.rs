@@ -2,18 +2,18 @@
 //! since the last time is not fetched again.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::ListConfig;
 use crate::{
-    download::{self, Download},
+    download::{self, Download, DownloadError},
     sink::http::{HttpUrl, Settings},
     units::ByteSize,
 };
@@ -26,14 +26,16 @@ const EVENTS_MAX: usize = 10_000;
 const TIME_MAX: Duration = Duration::from_mins(10);
 
 /// What a manifest says of an event, as far as it matters here.
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 struct Entry {
     /// When it was last changed.
     #[serde(default)]
     timestamp: Value,
     /// Its title, which every event has.
-    #[serde(rename = "info")]
-    _info: Value,
+    info: Value,
+    /// What is there is an older state, because the server did not have this one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_stale: bool,
 }
 
 type Manifest = BTreeMap<String, Entry>;
@@ -48,15 +50,32 @@ pub(super) fn directory_of(directory: &Path, name: &str) -> PathBuf {
     directory.join(format!("{name}.fetched.d"))
 }
 
+/// What a directory's manifest names and that is not there, in words; nothing where there is no manifest.
+pub(super) fn gaps(directory: &Path) -> Vec<String> {
+    let place = directory.join(MANIFEST);
+    let events = if place.is_file() { read(&place).unwrap_or_default() } else { Manifest::new() };
+    let gap = |(uuid, event): (&String, &Entry)| {
+        if !directory.join(file_of(uuid)).is_file() {
+            return Some(format!("event {uuid} of the feed is not there"));
+        }
+        event.is_stale.then(|| format!("event {uuid} of the feed is not there, what came of it before stays"))
+    };
+    events.iter().filter_map(gap).collect()
+}
+
+fn file_of(uuid: &str) -> String {
+    format!("{uuid}.json")
+}
+
 /// Fetches the events of the manifest that is in the file `manifest`, and puts all of them into the place of the feed
-/// before, or leaves that as it was.
+/// before, or leaves that as it was. Of an event that the server does not have, what came before stays. Whether all came.
 pub(super) async fn fetch_events(
     name: &str,
     config: &ListConfig,
     settings: &Settings,
     directory: &Path,
     manifest: &Path,
-) -> Result<(), String> {
+) -> Result<bool, String> {
     let fetching = tokio::time::timeout(TIME_MAX, fetch(name, config, settings, directory, manifest));
     fetching
         .await
@@ -69,37 +88,77 @@ async fn fetch(
     settings: &Settings,
     directory: &Path,
     manifest: &Path,
-) -> Result<(), String> {
+) -> Result<bool, String> {
     let unwritable = |path: &Path| {
         let path = path.display().to_string();
         move |error: io::Error| format!("{path} cannot be written: {error}")
     };
-    let events = read(manifest)?;
+    let mut events = read(manifest)?;
     let (before, beside) = (directory_of(directory, name), directory_of(directory, &format!("{name}.new")));
     let known = read(&before.join(MANIFEST)).unwrap_or_default();
-    remove(&beside).map_err(unwritable(&beside))?;
-    fs::create_dir_all(&beside).map_err(unwritable(&beside))?;
+    let place = beside.join(MANIFEST);
+    begin(&beside, &events).map_err(unwritable(&beside))?;
+    let part = beside.join("part");
     let mut room = config.max_bytes.bytes();
+    let mut gone = BTreeSet::new();
     for (uuid, entry) in &events {
-        let file = format!("{uuid}.json");
+        let file = file_of(uuid);
         let (old, new) = (before.join(&file), beside.join(&file));
-        let is_unchanged = known.get(uuid).is_some_and(|known| known.timestamp == entry.timestamp);
-        if !is_unchanged || fs::hard_link(&old, &new).is_err() {
+        let is_unchanged = known.get(uuid).is_some_and(|known| !known.is_stale && known.timestamp == entry.timestamp);
+        let is_there = new.is_file() || (is_unchanged && fs::hard_link(&old, &new).is_ok());
+        if !is_there {
             let settings = Settings { url: event_url(settings.url.as_str(), &file)?, ..settings.clone() };
             let max_bytes = ByteSize::from_bytes(room);
             let download = Download { settings: &settings, headers: &config.headers, max_bytes, known: None };
-            download::get(download, &new).await.map_err(|error| format!("event {uuid}: {error}"))?;
+            match download::get(download, &part).await {
+                Ok(_) => fs::rename(&part, &new).map_err(unwritable(&new))?,
+                Err(DownloadError::Status(status)) if matches!(status.as_u16(), 403 | 404 | 410) => {
+                    gone.insert(uuid.clone());
+                    // Where there was none before, none is there now: who reads the feed tells.
+                    if fs::hard_link(&old, &new).is_err() {
+                        continue;
+                    }
+                }
+                Err(error) => return Err(format!("event {uuid}: {error}")),
+            }
         }
         let size = fs::metadata(&new).map_err(unwritable(&new))?.len();
         room = room
             .checked_sub(size)
             .ok_or_else(|| format!("its events hold more than {}: raise max_bytes if they should", config.max_bytes))?;
     }
-    let place = beside.join(MANIFEST);
-    fs::rename(manifest, &place).map_err(unwritable(&place))?;
+    // What stays of an older state is asked for again.
+    for (uuid, event) in &mut events {
+        event.is_stale = gone.contains(uuid);
+    }
+    write(&place, &events).map_err(unwritable(&place))?;
+    // What came in place of these says all that it said. If it stays, the next fetch writes over it.
+    let _ = fs::remove_file(manifest);
     // A crash in between costs a fetch.
     remove(&before).map_err(unwritable(&before))?;
-    fs::rename(&beside, &before).map_err(unwritable(&before))
+    fs::rename(&beside, &before).map_err(unwritable(&before))?;
+    Ok(gone.is_empty())
+}
+
+/// Makes the directory in which events are gathered. Those that an earlier try fetched stay, unless they changed since.
+fn begin(beside: &Path, events: &Manifest) -> io::Result<()> {
+    let place = beside.join(MANIFEST);
+    let tried = read(&place).unwrap_or_default();
+    for entry in fs::read_dir(beside).into_iter().flatten() {
+        let file = entry?;
+        let name = file.file_name();
+        let uuid = name.to_str().and_then(|name| name.strip_suffix(".json"));
+        let states = uuid.and_then(|uuid| Some((tried.get(uuid)?, events.get(uuid)?)));
+        if !states.is_some_and(|(tried, wanted)| tried.timestamp == wanted.timestamp) {
+            fs::remove_file(file.path())?;
+        }
+    }
+    fs::create_dir_all(beside)?;
+    write(&place, events)
+}
+
+fn write(place: &Path, events: &Manifest) -> io::Result<()> {
+    fs::write(place, serde_json::to_vec(events)?)
 }
 
 /// Reads a manifest. Its names become names of files, so nothing but UUIDs is taken.

@@ -291,3 +291,75 @@ fn packed_sources_are_read_and_bombs_are_not() {
     assert!(failed.contains("unpacked it is larger than the list's max_bytes"), "{failed}");
     assert_eq!(read(&bomb, "max_bytes = \"16MiB\"").state.keys, 1);
 }
+
+/// Forms in which lists are published that are easily read wrongly.
+#[test]
+fn forms_of_the_wild_give_their_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    let misp =
+        |value: &str| format!(r#"{{"info":"Case","Attribute":[{{"type":"ip-dst","value":"{value}","to_ids":true}}]}}"#);
+    let events = format!(r#"[{{"Event":{}}},{{"Event":{}}}]"#, misp("192.0.2.1"), misp("nothing good"));
+    let alone = r#"{"response":{"Attribute":[{"type":"domain","value":"a.example","Event":{"info":"E"}},{"type":"ip-src","value":"192.0.2.2"}]}}"#;
+    let stix = |rest: &str| {
+        format!(
+            r#"{{"type":"bundle","objects":[{{"type":"ipv4-addr","id":"ipv4-addr--1","value":"192.0.2.9"}},{{"type":"domain-name","id":"domain-name--1","value":"o.example"}},
+            {{"type":"indicator","id":"indicator--1","pattern_type":"stix","pattern":"[file:name = 'x']",{rest}}},
+            {{"type":"relationship","relationship_type":"based-on","source_ref":"indicator--1","target_ref":"ipv4-addr--1"}}]}}"#
+        )
+    };
+    let cases: [(String, &str); 19] = [
+        (format!(r#"{{"response":{events}}}"#), "Case: 192.0.2.1/32\nbad line 0: response[1].Attribute[0]: "),
+        (events, "Case: 192.0.2.1/32\nbad line 0: [1].Attribute[0]: "),
+        (alone.to_owned(), "E: a.example\nx: 192.0.2.2/32"),
+        (format!("\u{feff}{alone}"), "E: a.example\nx: 192.0.2.2/32"),
+        (r#"["192.0.2.1", "a.example"]"#.to_owned(), "x: 192.0.2.1/32 a.example"),
+        ("[Adblock Plus 2.0]\n||a.example^$important,all\n||b.example^$document\n||c.example^$3p\n".to_owned(), "x: a.example b.example\nbad line 4: "),
+        (
+            "127.0.0.1 localhost\n255.255.255.255 broadcasthost\nfe80::1%lo0 localhost\nff02::1 ip6-allnodes\nff00::0 ip6-mcastprefix\nfe00::0 ip6-localnet\n0.0.0.0 a.example no_good! b.example\n".to_owned(),
+            "x: a.example b.example\nbad line 7: ",
+        ),
+        ("224.0.0.1 all\n169.254.0.1 x.example\n192.0.2.1 7\n".to_owned(), "x: 192.0.2.1/32\nbad line 1: \"224.0.0.1\" is the address of a group"),
+        ("0.0.0.0/1\n128.0.0.0/1\n2001:db8::/32\n".to_owned(), "x: 2001:db8::/32\nbad line 0: its prefixes hold every address of IPv4"),
+        ("0.0.0.0/1\n192.0.2.1\n".to_owned(), "x: 0.0.0.0/1 192.0.2.1/32"),
+        ("# Firstseen,DstIP,DstPort\n2026-01-01 00:00:00,192.0.2.5,443\n".to_owned(), "x: 192.0.2.5/32"),
+        ("ip,reason\n192.0.2.5,scan\n".to_owned(), "x: 192.0.2.5/32"),
+        ("domain:a.example @ads\nfull:b.example\nc.example @cn\nregexp:^x\n".to_owned(), "x: a.example b.example c.example\nbad line 4: "),
+        ("192.0.2.0/24 // c\n203.0.113.0/28#x\na.example // why\n".to_owned(), "x: 192.0.2.0/24 203.0.113.0/28 a.example"),
+        ("a.example##.ad\n192.0.2.1\n".to_owned(), "x: 192.0.2.1/32\nbad line 1: "),
+        (stix(r#""revoked":true"#), "x: o.example"),
+        (stix(r#""valid_until":"2026-11-01T00:00:00Z""#), "x: o.example"),
+        (stix(r#""valid_from":"2026-12-01T00:00:00Z""#), "x: o.example"),
+        (stix(r#""valid_from":"2026-11-01T00:00:00Z""#), "x: 192.0.2.9/32 o.example\nbad line 0: "),
+    ];
+    for (content, expected) in cases {
+        let told = told(&feed(folder.path(), &content, ""));
+        assert!(told.starts_with(expected), "{content}\n{told}");
+        assert!(expected.contains("bad line") || told == expected, "{content}\n{told}");
+    }
+}
+
+#[test]
+fn what_editors_leave_in_a_directory_is_no_list() {
+    let folder = tempfile::tempdir().unwrap();
+    let lists = folder.path().join("lists");
+    fs::create_dir(&lists).unwrap();
+    for (name, entry) in
+        [("a.txt", 1), ("a.txt~", 2), (".b.txt.swp", 3), ("#a.txt#", 4), ("c.bak", 5), ("d.txt.dpkg-old", 6)]
+    {
+        fs::write(lists.join(name), format!("192.0.2.{entry}")).unwrap();
+    }
+    assert_eq!(told(&feed_at(folder.path(), &lists, "")), "x: 192.0.2.1/32");
+}
+
+#[test]
+fn an_event_that_a_feed_lacks_is_a_bad_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let lists = folder.path().join("feed");
+    fs::create_dir(&lists).unwrap();
+    let (there, gone) = ("5a5d2a5c-0000-4000-8000-00000000000a", "5a5d2a5c-0000-4000-8000-00000000000b");
+    fs::write(lists.join("manifest.json"), format!(r#"{{"{there}":{{"info":"a"}},"{gone}":{{"info":"b"}}}}"#)).unwrap();
+    let event = r#"{"Event":{"info":"a","Attribute":[{"type":"ip-dst","value":"192.0.2.1"}]}}"#;
+    fs::write(lists.join(format!("{there}.json")), event).unwrap();
+    let expected = format!("a: 192.0.2.1/32\nbad line 0: event {gone} of the feed is not there");
+    assert_eq!(told(&feed_at(folder.path(), &lists, "")), expected);
+}

@@ -5,6 +5,8 @@ use std::{
     net::IpAddr,
 };
 
+use ipnet::IpNet;
+
 use super::{
     Format,
     collect::{Collected, shown},
@@ -12,18 +14,11 @@ use super::{
 
 /// Longer lines are no entries.
 const LINE_BYTES: u64 = 16 << 10;
-/// Names in every hosts file that mean the host itself.
-const OWN_NAMES: [&str; 9] = [
-    "localhost",
-    "localhost.localdomain",
-    "local",
-    "broadcasthost",
-    "ip6-localhost",
-    "ip6-loopback",
-    "ip6-allnodes",
-    "ip6-allrouters",
-    "0.0.0.0",
-];
+/// Names in every hosts file that mean the host itself, or everybody on its link, beside those that begin with `ip6-`.
+const OWN_NAMES: [&str; 7] =
+    ["localhost", "localhost.localdomain", "localhost4", "localhost6", "local", "broadcasthost", "0.0.0.0"];
+/// Options of `AdBlock` rules with which they hold for everything that comes from a name.
+const WHOLE_OPTIONS: [&str; 4] = ["all", "important", "document", "doc"];
 
 /// Reads lines until the end. Bounded in memory by the keys.
 pub(super) fn read(file: &str, mut source: impl BufRead, format: Format, into: &mut Collected) -> std::io::Result<()> {
@@ -86,14 +81,16 @@ fn entry(line: &str, format: Format, into: &mut Collected) -> Result<(), String>
     }
     if let Some(rule) = line.strip_prefix("||") {
         let end = rule.find(['^', '$', '/', '*']).unwrap_or(rule.len());
-        // A rule with a path or with options holds for some requests only, not for the name.
-        return match rule.get(end..).unwrap_or_default() {
-            "" | "^" => into.any("", rule.get(..end).unwrap_or_default()),
-            _ => Err(format!("{} is a rule for some requests only, which a name cannot tell", shown(line))),
-        };
+        // A rule with a path or with other options holds for some requests only, not for the name.
+        let rest = rule.get(end..).unwrap_or_default();
+        let options = rest.strip_prefix('^').unwrap_or(rest);
+        let is_whole = |options: &str| options.split(',').all(|option| WHOLE_OPTIONS.contains(&option));
+        if options.is_empty() || options.strip_prefix('$').is_some_and(is_whole) {
+            return into.any("", rule.get(..end).unwrap_or_default());
+        }
+        return Err(format!("{} is a rule for some requests only, which a name cannot tell", shown(line)));
     }
-    let text = line.split(" #").next().and_then(|text| text.split([';']).next()).unwrap_or_default();
-    let text = text.split("\t#").next().unwrap_or_default().trim();
+    let text = without_comment(line);
     if text.is_empty() {
         return Ok(());
     }
@@ -103,30 +100,70 @@ fn entry(line: &str, format: Format, into: &mut Collected) -> Result<(), String>
         Format::Organisations => return into.organisation("", text),
         _ => {}
     }
+    // As v2fly writes names: `domain:` with what is below, `full:` without, which a list cannot tell apart, and `@` before tags.
+    if let Some(name) = text.strip_prefix("domain:").or_else(|| text.strip_prefix("full:")) {
+        return into.domain("", name.split_whitespace().next().unwrap_or_default());
+    }
     let mut words = text.split_whitespace();
     let (first, second) = (words.next().unwrap_or_default(), words.next());
+    if second.is_some() && text.split_whitespace().skip(1).all(is_own_name) {
+        return Ok(());
+    }
     let first_address = first.parse::<IpAddr>();
     match (first_address, second) {
         // Hosts files send names to nowhere; a real address in one is this host's business.
-        (Ok(address), Some(_)) if address.is_unspecified() || address.is_loopback() => text
-            .split_whitespace()
-            .skip(1)
-            .filter(|name| !OWN_NAMES.contains(name))
-            .try_for_each(|name| into.domain("", name)),
+        (Ok(address), Some(_)) if address.is_unspecified() || address.is_loopback() => {
+            let names = text.split_whitespace().skip(1).filter(|name| !is_own_name(name));
+            // What is wrong with one name says nothing about the others.
+            let mut outcome = Ok(());
+            for name in names {
+                outcome = outcome.and(into.domain("", name));
+            }
+            outcome
+        }
         (Ok(start), Some(second)) => match second.trim_start_matches('-').trim().parse::<IpAddr>() {
             Ok(last) => into.range("", start, last),
             Err(_) if second == "-" => match words.next().and_then(|last| last.parse().ok()) {
                 Some(last) => into.range("", start, last),
                 None => Err(format!("{} is no range", shown(text))),
             },
+            Err(_) if is_nobodys(start) => {
+                Err(format!("{} is the address of a group or of a link, and nobody's", shown(first)))
+            }
             // Counts and the like may follow an address.
             Err(_) => into.cidr("", first),
         },
         // Further columns follow prefixes and AS numbers; sentences begin with names too.
-        (Err(_), Some(_)) if !first.contains('/') && !is_asn(first) => {
+        (Err(_), Some(second)) if !first.contains('/') && !is_asn(first) && !second.starts_with('@') => {
             Err(format!("{} is more than one word and no entry", shown(text)))
         }
         _ => into.any("", first),
+    }
+}
+
+/// A line up to its comment.
+fn without_comment(line: &str) -> &str {
+    let mut text = line;
+    for mark in [" #", "\t#", ";", " //", "\t//"] {
+        text = text.split(mark).next().unwrap_or_default();
+    }
+    // In what follows a name a `#` begins a rule for some part of a page.
+    match text.split_once('#') {
+        Some((before, _)) if before.parse::<IpAddr>().is_ok() || before.parse::<IpNet>().is_ok() => before.trim(),
+        _ => text.trim(),
+    }
+}
+
+/// Whether a name of a hosts file means no other host.
+fn is_own_name(name: &str) -> bool {
+    OWN_NAMES.contains(&name) || name.starts_with("ip6-")
+}
+
+/// Whether an address is no host's out there: of a group, of a link, or of everybody on it.
+fn is_nobodys(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_multicast() || address.is_link_local() || address.is_broadcast(),
+        IpAddr::V6(address) => address.is_multicast() || address.is_unicast_link_local(),
     }
 }
 
@@ -143,13 +180,13 @@ struct Columns {
 }
 
 /// Names of columns that hold keys, and of those that say what a key is of.
-const KEYS: [&str; 8] = ["dst_ip", "ioc_value", "url", "ip_address", "ip", "cidr", "network", "domain"];
+const KEYS: [&str; 9] = ["dst_ip", "dstip", "ioc_value", "url", "ip_address", "ip", "cidr", "network", "domain"];
 const LABELS: [&str; 3] = ["malware_printable", "malware", "threat"];
 
 impl Columns {
     /// The header of a table, which may be commented out.
     fn of(line: &str) -> Option<Self> {
-        if line.matches(',').count() < 2 {
+        if !line.contains(',') {
             return None;
         }
         let names = fields(line.trim_start_matches(['#', ' ']))?;
@@ -157,7 +194,9 @@ impl Columns {
         if names.iter().any(|name| name.contains(' ') || name.parse::<IpAddr>().is_ok()) {
             return None;
         }
-        let find = |wanted: &[&str]| wanted.iter().find_map(|wanted| names.iter().position(|name| name == wanted));
+        let find = |wanted: &[&str]| {
+            wanted.iter().find_map(|wanted| names.iter().position(|name| name.eq_ignore_ascii_case(wanted)))
+        };
         Some(Self { key: find(&KEYS)?, label: find(&LABELS) })
     }
 
