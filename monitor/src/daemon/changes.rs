@@ -29,6 +29,9 @@ const QUIET: Duration = Duration::from_millis(300);
 /// Where news do not cease, they are looked at after this long.
 const LONGEST: Duration = Duration::from_secs(3);
 
+/// Symbolic links that are followed from one file, as many as Linux follows (`path_resolution(7)`).
+const LINKS: usize = 40;
+
 /// Notices what happens in directories.
 pub(super) struct Changes {
     inotify: Inotify,
@@ -99,19 +102,40 @@ impl Changes {
 }
 
 /// The directories in which a change of `paths` shows: those that are directories themselves, those that hold them, and
-/// those that hold what symbolic links lead to. Of one that is missing, the nearest that is there.
+/// those that hold what symbolic links lead to, also the links inside of directories. Of one that is missing, the nearest
+/// that is there.
 fn directories(paths: &[PathBuf]) -> BTreeSet<PathBuf> {
     let mut directories = BTreeSet::new();
     for path in paths {
-        let real = fs::canonicalize(path).ok();
-        for path in std::iter::once(path).chain(&real) {
-            if path.is_dir() {
-                directories.insert(path.clone());
+        let entries = fs::read_dir(path).into_iter().flatten().filter_map(Result::ok);
+        let links = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_symlink()));
+        for path in std::iter::once(path.clone()).chain(links.map(|entry| entry.path())) {
+            for path in ways(path) {
+                if path.is_dir() {
+                    directories.insert(path.clone());
+                }
+                directories.extend(path.ancestors().skip(1).find(|parent| parent.is_dir()).map(Path::to_owned));
             }
-            directories.extend(path.ancestors().skip(1).find(|parent| parent.is_dir()).map(Path::to_owned));
         }
     }
     directories
+}
+
+/// A path, and each one that it leads to over a symbolic link: its own, or that of a directory on the way.
+fn ways(path: PathBuf) -> Vec<PathBuf> {
+    let mut ways = Vec::new();
+    let mut next = Some(path);
+    while let Some(path) = next.filter(|_| ways.len() < LINKS) {
+        next = path.ancestors().find_map(|link| {
+            let to = link.parent()?.join(fs::read_link(link).ok()?);
+            let below = path.strip_prefix(link).ok()?;
+            Some(if below.as_os_str().is_empty() { to } else { to.join(below) })
+        });
+        // Where a directory on the way is a link, another one may take its place.
+        let link = path.ancestors().skip(1).find(|parent| parent.is_symlink()).map(Path::to_owned);
+        ways.extend(link.into_iter().chain([path]));
+    }
+    ways
 }
 
 /// What tells one state of files from another.
@@ -198,5 +222,40 @@ mod tests {
         }
         fs::write(at("stranger"), "").unwrap();
         assert_eq!(Fingerprint::of(&paths), before);
+    }
+
+    /// Entries of a watched directory that lead out of it, by a link of their own and by one on the way.
+    #[tokio::test]
+    async fn what_links_in_a_directory_lead_to_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for directory in ["rules.d", "plain", "store", "store/one", "store/two"] {
+            fs::create_dir(at(directory)).unwrap();
+        }
+        fs::write(at("plain/a.toml"), "a").unwrap();
+        fs::write(at("store/one/b.toml"), "b").unwrap();
+        fs::write(at("store/two/b.toml"), "bb").unwrap();
+        symlink("one", at("store/current")).unwrap();
+        symlink(at("plain/a.toml"), at("rules.d/a.toml")).unwrap();
+        symlink("../store/current/b.toml", at("rules.d/b.toml")).unwrap();
+        let paths = [at("rules.d")];
+        let mut changes = Changes::new().unwrap();
+        let steps: [(&str, &dyn Fn()); 2] = [
+            ("the file is replaced", &|| {
+                fs::write(at("plain/new"), "aa").unwrap();
+                fs::rename(at("plain/new"), at("plain/a.toml")).unwrap();
+            }),
+            ("a link on the way is swapped", &|| {
+                symlink("two", at("store/new")).unwrap();
+                fs::rename(at("store/new"), at("store/current")).unwrap();
+            }),
+        ];
+        for (what, change) in steps {
+            let before = Fingerprint::of(&paths);
+            changes.watch(&paths).unwrap();
+            change();
+            assert!(notices(&mut changes).await, "{what}");
+            assert_ne!(Fingerprint::of(&paths), before, "{what}");
+        }
     }
 }
