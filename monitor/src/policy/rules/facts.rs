@@ -216,8 +216,8 @@ impl<'a> Facts<'a> {
             Field::ContainerName => text(self.container_name.as_deref()),
             Field::ContainerImage => text(self.container_image.as_deref()),
             Field::Namespace => text(self.namespace.as_deref()),
-            // Only its elements have values.
-            Field::Labels => Value::Unknown,
+            // Only its elements have values; of the whole is asked whether there are any.
+            Field::Labels => list_of_names(&self.labels),
             Field::DestinationPort => self.port.map_or(Value::Unknown, |port| Value::Int(port.into())),
             Field::Names => Value::List(List::Names(&self.names)),
             Field::State => Value::Text(Cow::Borrowed(self.level.as_token())),
@@ -288,6 +288,10 @@ fn text(text: Option<&str>) -> Value<'_> {
 
 fn list<'v>(texts: &'v [Cow<'_, str>]) -> Value<'v> {
     Value::List(List::Texts(texts.iter().map(|text| Cow::Borrowed(&**text)).collect()))
+}
+
+fn list_of_names<'v>(labels: &'v [(Cow<'_, str>, Cow<'_, str>)]) -> Value<'v> {
+    Value::List(List::Texts(labels.iter().map(|(name, _)| Cow::Borrowed(&**name)).collect()))
 }
 
 fn count(count: Option<u64>) -> Value<'static> {

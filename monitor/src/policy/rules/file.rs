@@ -60,7 +60,7 @@ struct RuleTable {
     enabled: bool,
     per: Option<Per>,
     repeat: Option<Duration>,
-    max_alerts_per_hour: Option<u32>,
+    max_alerts_per_hour: Option<Spanned<u32>>,
 }
 
 #[derive(Deserialize)]
@@ -189,7 +189,7 @@ impl Contents {
                 Err(mistakes) => {
                     let begin = place.literal_start(&span, &text);
                     for mistake in mistakes {
-                        let at = begin.map_or(span.start, |begin| begin + mistake.offset);
+                        let at = begin.map_or(span.start, |begin| place.within(begin, &text, mistake.offset));
                         place.add(at, mistake.message, mistake.help);
                     }
                     None
@@ -221,6 +221,10 @@ impl Contents {
                 "take the threshold out: what matches is ignored".to_owned(),
             );
         }
+        if let Some(none) = table.max_alerts_per_hour.as_ref().filter(|limit| *limit.get_ref() == 0) {
+            let help = "write a number from 1 on, or enabled = false for a rule that is to tell nothing".to_owned();
+            place.add(none.span().start, "a limit of 0 alerts an hour tells nothing", help);
+        }
         let (Some(id), Some(title), Some(condition)) = (id, title, condition) else { return };
         let texts = |texts: Vec<Spanned<String>>| texts.into_iter().map(Spanned::into_inner).collect();
         let per = table.per.unwrap_or_else(|| threshold.as_ref().map_or(Per::ExecutableOwner, Threshold::per));
@@ -240,7 +244,7 @@ impl Contents {
             threshold,
             per,
             repeat_ns: table.repeat.unwrap_or(REPEAT).as_ns(),
-            max_alerts_per_hour: table.max_alerts_per_hour.unwrap_or(ALERTS_PER_HOUR).max(1),
+            max_alerts_per_hour: table.max_alerts_per_hour.map_or(ALERTS_PER_HOUR, Spanned::into_inner),
         });
     }
 
@@ -280,6 +284,10 @@ impl Contents {
         if let Some(asn) = table.asn.as_ref().filter(|asn| *asn.get_ref() == 0) {
             let help = "write the number of an autonomous system, such as 64500".to_owned();
             place.add(asn.span().start, "no network has the number 0", help);
+        }
+        if let (Some(list), Some(_)) = (&table.list, &table.rule) {
+            let help = "write a table for each".to_owned();
+            place.add(list.span().start, "no alert is of a list and of a rule", help);
         }
         let expires = table.expires.and_then(|date| calendar_date(place, &date));
         let line = place.line_of(span.start);

@@ -95,10 +95,20 @@ impl<'a> Place<'a> {
         line_and_column(self.text, offset).0
     }
 
+    /// Where a byte of a literal's value stands, with the value's beginning.
+    pub(super) fn within(&self, begin: usize, value: &str, offset: usize) -> usize {
+        let lines = value.get(..offset).unwrap_or_default().matches('\n').count();
+        let first = value.lines().next().unwrap_or_default().len();
+        let is_crlf = self.text.get(begin + first..).is_some_and(|rest| rest.starts_with("\r\n"));
+        begin + offset + if is_crlf { lines } else { 0 }
+    }
+
     /// Where the content of a string literal begins, if it stands there letter by letter, without escapes.
     pub(super) fn literal_start(&self, span: &Range<usize>, value: &str) -> Option<usize> {
         let literal = self.text.get(span.clone())?;
-        let at = literal.find(value)?;
-        (at <= 4).then_some(span.start + at)
+        // Three quotes and the end of a line, which TOML reads as one byte where it is two in the file.
+        let first = value.lines().next().unwrap_or_default();
+        let at = literal.find(first)?;
+        (at <= 5).then_some(span.start + at)
     }
 }

@@ -50,14 +50,12 @@ impl Rules {
                 })
             });
         }
-        for rule in rules {
-            for network in networks(&rule.condition) {
-                if may_match(rule, &Facts { place: Some(Place::Within(network)), ..unnamed_owner() }) {
-                    match network {
-                        IpNet::V4(network) => prefixes.v4.push(network),
-                        IpNet::V6(network) => prefixes.v6.push(network),
-                    }
-                }
+        let named: Vec<IpNet> = rules.iter().flat_map(|rule| matching_networks(rule)).collect();
+        // Networks that are everything between them name no address.
+        for network in IpNet::aggregate(&named).into_iter().filter(|network| network.prefix_len() > 0) {
+            match network {
+                IpNet::V4(network) => prefixes.v4.push(network),
+                IpNet::V6(network) => prefixes.v6.push(network),
             }
         }
         prefixes
@@ -92,6 +90,13 @@ fn unnamed_owner() -> Facts<'static> {
         registered_country: nowhere(),
         ..elsewhere()
     }
+}
+
+/// The networks that a rule names and in which it may match.
+fn matching_networks(rule: &Rule) -> impl Iterator<Item = IpNet> {
+    let may_match_in =
+        |network: &IpNet| may_match(rule, &Facts { place: Some(Place::Within(*network)), ..unnamed_owner() });
+    networks(&rule.condition).into_iter().filter(may_match_in)
 }
 
 /// The networks and addresses that a condition names.

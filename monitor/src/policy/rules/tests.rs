@@ -450,3 +450,36 @@ fn a_name_that_is_borrowed_stays_so() {
     let facts = facts();
     assert!(matches!(facts.get(Field::Executable), expression::Value::Text(Cow::Borrowed(_))));
 }
+
+#[test]
+fn networks_that_are_everything_between_them_flag_nothing() {
+    let owners = crate::ownership::Table::embedded().unwrap();
+    for (networks, expected) in [
+        (r#"["0.0.0.0/1", "128.0.0.0/1", "2001:db8::/32"]"#, (0, 1)),
+        (r#"["0.0.0.0/0", "192.0.2.0/24"]"#, (0, 0)),
+        (r#"["::ffff:192.0.2.0/120"]"#, (1, 0)),
+    ] {
+        let text = format!("[[rule]]\nid = \"r\"\ntitle = \"R\"\ncondition = 'in_cidr(destination.ip, {networks})'\n");
+        let rules = Rules::compile([("r.toml", text.as_str())], &[], &[], None).unwrap();
+        let prefixes = rules.flagged_prefixes(&owners);
+        assert_eq!((prefixes.v4.len(), prefixes.v6.len()), expected, "{networks}");
+    }
+}
+
+#[test]
+fn what_can_never_fit_is_refused_at_its_line() {
+    let rule = |rest: &str| format!("[[rule]]\nid = \"r\"\ntitle = \"R\"\n{rest}\n");
+    for (text, line, message) in [
+        (rule("condition = \"true\"\nmax_alerts_per_hour = 0"), 5, "a limit of 0 alerts an hour"),
+        (
+            "[[suppress]]\nrule = \"r\"\nlist = \"l\"\n".to_owned() + &rule("condition = \"true\""),
+            3,
+            "of a list and of a rule",
+        ),
+        (rule("condition = '''\ntrue &&\nnothing == 1'''").replace('\n', "\r\n"), 6, "there is no field nothing"),
+        (rule("condition = '''\ntrue &&\nnothing == 1'''"), 6, "there is no field nothing"),
+    ] {
+        let errors = Rules::compile([("r.toml", text.as_str())], &[], &[], None).unwrap_err().to_string();
+        assert!(errors.contains(message) && errors.contains(&format!("r.toml:{line}:")), "{text}{errors}");
+    }
+}

@@ -76,7 +76,8 @@ impl Compiler<'_> {
         let ((element_node, kind), (list_node, list_kind)) = (element_typed?, list_typed?);
         let list_node = match (kind, &list_node) {
             (Type::Address, Node::Texts(texts)) => {
-                let addresses: Option<Vec<IpAddr>> = texts.iter().map(|text| text.parse().ok()).collect();
+                let addresses: Option<Vec<IpAddr>> =
+                    texts.iter().map(|text| text.parse().ok().map(|address: IpAddr| address.to_canonical())).collect();
                 match addresses {
                     Some(addresses) => Node::Addresses(addresses),
                     None => return self.wrong(list, "not all of these are addresses", "write networks in in_cidr"),

@@ -146,7 +146,7 @@ impl Compiler<'_> {
         let mut networks = Vec::with_capacity(texts.len());
         for text in texts {
             if let Ok(network) = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)) {
-                networks.push(network.trunc());
+                networks.push(value::canonical(network.trunc()));
             } else {
                 self.wrong(expression, format!("{text:?} is no network"), help);
                 return None;
