@@ -153,7 +153,9 @@ async fn run_in_runtime(config: &Config, options: &RunOptions) -> Result<(), Err
     let tries = stages.kernel.take_tries();
     let (lists_sender, lists) = watched::channel(Arc::new(Watched::new(config, &stages.feeds)));
     let refresher = tokio::spawn(Refresher::new(lists, reload_sender.clone()).run());
-    let reloader = Reloader::new(source, config.clone(), fingerprint, tries, reloads, news_sender, lists_sender);
+    let has_baseline = stages.baseline.is_some();
+    let reloader =
+        Reloader::new(source, config.clone(), has_baseline, fingerprint, tries, reloads, news_sender, lists_sender);
     let reloader = tokio::spawn(reloader.run());
     let signals = tokio::spawn(signals(stop_sender, outputs.reopener(), reload_sender.clone())?);
     let alerts = Arc::new(AlertLog::default());

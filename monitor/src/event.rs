@@ -176,7 +176,7 @@ impl fmt::Display for Protocol {
 }
 
 /// One socket's traffic to one destination.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FlowKey {
     /// The kernel's socket cookie.
     pub socket_cookie: u64,

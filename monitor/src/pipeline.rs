@@ -32,7 +32,7 @@ use crate::{
     ownership::OwnerLookup,
     policy::{
         self, Lists,
-        rules::{Baseline, EngineStats, Rules},
+        rules::{Baseline, EngineStats, Learnt, Rules},
     },
     process::Table as ProcessTable,
     units::Duration,
@@ -203,13 +203,20 @@ impl Pipeline {
         {
             self.read_again(&key, now, table, outputs);
         }
+        while outputs.len() < RECORDS_AT_ONCE
+            && let Some(key) = self.alerts.pop_waiting(now)
+        {
+            let Some(live) = self.live.get(&key) else { continue };
+            let (flow, details) = (Flow { at: now, ..live.flow.clone() }, Arc::clone(&live.details));
+            self.alerts.observe_late(&flow, &details, &self.writer, outputs);
+        }
         self.alerts.tick(now, &self.writer, outputs);
     }
 
     /// Whether [`Self::tick`] left something that is due at `now` for the next time, because it made many records.
     #[must_use]
     pub fn is_behind(&self, now: BootTime) -> bool {
-        self.ends.are_waiting() || self.reads.is_due(now)
+        self.ends.are_waiting() || self.reads.is_due(now) || self.alerts.is_waiting(now)
     }
 
     /// Judges by another policy from now on, and returns the lists and the data that were in force. The flows that are
@@ -283,9 +290,14 @@ impl Pipeline {
         Totals { live_flows: self.live.len() as u64, alerts: self.alerts.told(), ..self.totals }
     }
 
-    /// The contacts learnt since the last call, to be kept for the next run.
-    pub fn take_fresh_contacts(&mut self) -> Vec<Arc<str>> {
-        self.alerts.take_fresh_contacts()
+    /// Knows these contacts, and no others, from now on.
+    pub fn set_baseline(&mut self, baseline: Baseline) {
+        self.alerts.set_baseline(baseline);
+    }
+
+    /// What rules learnt since the last call, to be kept for the next run.
+    pub fn take_learnt(&mut self) -> Learnt {
+        self.alerts.take_learnt()
     }
 
     /// The rules in force.

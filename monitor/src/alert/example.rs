@@ -271,6 +271,7 @@ pub(crate) fn rule_decision(scene: &Scene, cause: RuleCause) -> RuleDecision<()>
         cause,
         evidence: Some(evidence),
         folded,
+        is_of_many: false,
         level: Level::Sent,
         context: (),
         at: scene.flow.at,

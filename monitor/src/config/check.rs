@@ -90,6 +90,7 @@ impl Checked {
         self.errors.extend(config.ownership().err());
         let mut findings = config.output_findings();
         findings.extend(missing_places(config));
+        findings.extend(state_places(config, rules.needs_baseline()));
         // One of an output of which a part was left out may come from that.
         findings.retain(|finding| !refused.iter().any(|key| is_of_the_same(key, &finding.key)));
         let (notes, mistakes): (Vec<_>, Vec<_>) = findings.into_iter().partition(|finding| finding.is_unsure);
@@ -125,6 +126,21 @@ fn missing_places(config: &Config) -> Vec<Finding> {
     if let Some(root) = &config.containers.root {
         let advice = "write where the host's root is mounted, or leave it out";
         exists(&mut findings, "containers.root", root, Metadata::is_dir, "directory", advice);
+    }
+    findings.found
+}
+
+/// Places in which the daemon keeps what it learnt and fetched, and that it cannot use.
+fn state_places(config: &Config, needs_baseline: bool) -> Vec<Finding> {
+    let mut findings = Findings::new();
+    let (baseline, lists) = (&config.policy.baseline, &config.policy.lists_directory);
+    match baseline.parent() {
+        Some(folder) if needs_baseline && !folder.is_dir() => findings.directory("policy.baseline", folder),
+        _ if needs_baseline => findings.file("policy.baseline", baseline, true),
+        _ => {}
+    }
+    if config.lists.0.values().any(|list| list.enabled) {
+        findings.directory("policy.lists_directory", lists);
     }
     findings.found
 }

@@ -1,8 +1,10 @@
 //! The contacts that rules know, on disk: read at the start, added to by a thread of its own.
 
 use std::{
+    fmt, fs, io,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::{Arc, mpsc},
+    sync::mpsc,
     thread,
 };
 
@@ -10,16 +12,17 @@ use jiff::Timestamp;
 use redb::{Database, ReadableTable, TableDefinition};
 
 use crate::{
-    alert::WallClock,
     host,
-    policy::{self, rules::Baseline},
+    policy::{
+        self,
+        rules::{Baseline, Learnt},
+    },
 };
 
 /// Contacts, with when they were learnt in seconds since the Unix epoch.
 const CONTACTS: TableDefinition<'_, &str, i64> = TableDefinition::new("contacts");
-/// When learning began, under [`BEGAN`].
-const FACTS: TableDefinition<'_, &str, i64> = TableDefinition::new("facts");
-const BEGAN: &str = "began";
+/// When each rule began to learn, by its id, in seconds since the Unix epoch.
+const BEGAN: TableDefinition<'_, &str, i64> = TableDefinition::new("began");
 /// Batches that wait for the disk; what comes while they do waits in the pipeline.
 const QUEUE: usize = 4;
 
@@ -29,72 +32,136 @@ const QUEUE: usize = 4;
 pub struct BaselineError {
     path: PathBuf,
     #[source]
-    source: Box<dyn std::error::Error + Send + Sync>,
+    source: redb::Error,
+}
+
+/// A file that is ready.
+pub(super) struct Opened {
+    pub(super) baseline: Baseline,
+    pub(super) keeper: Keeper,
+    /// There was a damaged one.
+    pub(super) put_aside: Option<PutAside>,
+}
+
+/// A damaged file that was put aside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct PutAside {
+    before: PathBuf,
+    /// Where it is now.
+    now: PathBuf,
+    reason: String,
+}
+
+impl fmt::Display for PutAside {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { before, now, reason } = self;
+        write!(formatter, "{} was damaged ({reason}) and is now {}", before.display(), now.display())
+    }
 }
 
 /// Writes contacts. Dropping it waits until they are written.
 pub(super) struct Keeper {
-    sender: Option<mpsc::SyncSender<Vec<Arc<str>>>>,
+    sender: Option<mpsc::SyncSender<Learnt>>,
     /// A batch that found no room.
-    waiting: Vec<Arc<str>>,
+    waiting: Learnt,
     thread: Option<thread::JoinHandle<()>>,
 }
 
-/// Opens the file, which is made if it does not exist.
-pub(super) fn open(config: &policy::Config, clock: &WallClock) -> Result<(Baseline, Keeper), BaselineError> {
-    let now = clock.at(host::boot_time()).into();
+/// Opens the file, which is made if it does not exist. A damaged one is put aside, because what was learnt can be learnt
+/// again, and a new one begun.
+pub(super) fn open(config: &policy::Config) -> Result<Opened, BaselineError> {
     let path = &config.baseline;
-    let failed = |source: Box<dyn std::error::Error + Send + Sync>| BaselineError { path: path.clone(), source };
-    let (database, known, began) = read(path, now).map_err(failed)?;
-    let learning = jiff::SignedDuration::try_from(config.learning.get()).unwrap_or(jiff::SignedDuration::MAX);
-    let learns_until = began.saturating_add(learning).unwrap_or(Timestamp::MAX);
-    tracing::info!(contacts = known.len(), %learns_until, "contacts known to rules");
-    let (sender, batches) = mpsc::sync_channel::<Vec<Arc<str>>>(QUEUE);
+    let failed = |source| BaselineError { path: path.clone(), source };
+    let ((database, kept), put_aside) = match read(path) {
+        Ok(opened) => (opened, None),
+        Err(error) if is_damage(&error) => {
+            let put_aside = put_aside(path, error.to_string()).map_err(|error| failed(error.into()))?;
+            tracing::error!("the contacts that rules know are lost: {put_aside}");
+            (read(path).map_err(failed)?, Some(put_aside))
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    tracing::info!(contacts = kept.contacts.len(), rules = kept.began.len(), "contacts known to rules");
+    let (sender, batches) = mpsc::sync_channel::<Learnt>(QUEUE);
     let run = move || {
         for batch in batches {
             if let Err(error) = write(&database, &batch) {
-                tracing::error!(%error, contacts = batch.len(), "contacts that rules know could not be kept");
+                tracing::error!(%error, contacts = batch.contacts.len(), "contacts that rules know could not be kept");
             }
         }
     };
     let thread = thread::Builder::new().name("baseline".to_owned()).spawn(run).map_err(|error| failed(error.into()))?;
-    let keeper = Keeper { sender: Some(sender), waiting: Vec::new(), thread: Some(thread) };
-    Ok((Baseline::new(known, learns_until), keeper))
+    let keeper = Keeper { sender: Some(sender), waiting: Learnt::default(), thread: Some(thread) };
+    let learning = jiff::SignedDuration::try_from(config.learning.get()).unwrap_or(jiff::SignedDuration::MAX);
+    Ok(Opened { baseline: Baseline::new(kept, learning), keeper, put_aside })
 }
 
-type Anything<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
-
-fn read(path: &Path, now: Timestamp) -> Anything<(Database, Vec<Arc<str>>, Timestamp)> {
+/// Reads the file. All of it is checked, because it is trusted from then on.
+fn read(path: &Path) -> Result<(Database, Learnt), redb::Error> {
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
+        fs::create_dir_all(folder)?;
     }
-    let database = Database::create(path)?;
+    let mut builder = Database::builder();
+    builder.set_check_integrity_on_open(true);
+    // Where panics unwind (in tests), one in the crate about a damaged file is such a file.
+    let opened = catch_unwind(AssertUnwindSafe(|| builder.create(path)));
+    let database = opened.unwrap_or_else(|_| Err(redb::StorageError::Corrupted("it cannot be read".into()).into()))?;
     let transaction = database.begin_write()?;
-    let (known, began) = {
-        let mut facts = transaction.open_table(FACTS)?;
-        let began = facts.get(BEGAN)?.map(|began| began.value());
-        if began.is_none() {
-            facts.insert(BEGAN, now.as_second())?;
+    let mut kept = Learnt::default();
+    {
+        for row in transaction.open_table(BEGAN)?.iter()? {
+            let (rule, second) = row?;
+            let began = Timestamp::from_second(second.value()).ok();
+            kept.began.extend(began.map(|began| (rule.value().into(), began)));
         }
-        let contacts = transaction.open_table(CONTACTS)?;
-        let mut known: Vec<Arc<str>> = Vec::new();
-        for row in contacts.iter()? {
-            known.push(row?.0.value().into());
+        for row in transaction.open_table(CONTACTS)?.iter()? {
+            kept.contacts.push(row?.0.value().into());
         }
-        (known, began.and_then(|second| Timestamp::from_second(second).ok()).unwrap_or(now))
-    };
+    }
     transaction.commit()?;
-    Ok((database, known, began))
+    Ok((database, kept))
 }
 
-fn write(database: &Database, batch: &[Arc<str>]) -> Anything<()> {
+/// Whether what the file holds is wrong, and not where it is.
+fn is_damage(error: &redb::Error) -> bool {
+    match error {
+        // A file that is something else, or was cut short.
+        redb::Error::Io(error) => matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof),
+        redb::Error::PreviousIo
+        | redb::Error::DatabaseAlreadyOpen
+        | redb::Error::LockProtocolMismatch
+        | redb::Error::Backend(_)
+        | redb::Error::DatabaseClosed
+        | redb::Error::TransactionPoisoned => false,
+        _ => true,
+    }
+}
+
+/// Moves the file to a name that nothing else has.
+fn put_aside(path: &Path, reason: String) -> io::Result<PutAside> {
+    let second = Timestamp::now().as_second();
+    let named = |number: u32| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".damaged-{second}-{number}"));
+        PathBuf::from(name)
+    };
+    let now = (1..=u32::MAX).map(named).find(|name| !name.exists()).unwrap_or_else(|| named(0));
+    fs::rename(path, &now)?;
+    Ok(PutAside { before: path.to_owned(), now, reason })
+}
+
+fn write(database: &Database, batch: &Learnt) -> Result<(), redb::Error> {
     let at = host::wall_clock().at(host::boot_time());
     let second = i64::try_from(at.unix_ns() / 1_000_000_000).unwrap_or_default();
     let transaction = database.begin_write()?;
     {
         let mut contacts = transaction.open_table(CONTACTS)?;
-        for contact in batch {
+        for contact in &batch.contacts {
             contacts.insert(&**contact, second)?;
+        }
+        let mut began = transaction.open_table(BEGAN)?;
+        for (rule, at) in &batch.began {
+            began.insert(&**rule, at.as_second())?;
         }
     }
     transaction.commit()?;
@@ -102,9 +169,9 @@ fn write(database: &Database, batch: &[Arc<str>]) -> Anything<()> {
 }
 
 impl Keeper {
-    /// Hands contacts to the thread; what finds no room waits for the next call.
-    pub(super) fn keep(&mut self, mut contacts: Vec<Arc<str>>) {
-        self.waiting.append(&mut contacts);
+    /// Hands what was learnt to the thread; what finds no room waits for the next call.
+    pub(super) fn keep(&mut self, learnt: Learnt) {
+        self.waiting.append(learnt);
         if self.waiting.is_empty() {
             return;
         }
@@ -135,27 +202,61 @@ impl Drop for Keeper {
 mod tests {
     use super::*;
 
-    #[test]
-    fn contacts_and_the_beginning_of_learning_survive_a_restart() {
-        let folder = tempfile::tempdir().unwrap();
-        let config =
-            policy::Config { baseline: folder.path().join("state/baseline.redb"), ..policy::Config::default() };
-        let clock = host::wall_clock();
-        let (_, mut keeper) = open(&config, &clock).unwrap();
-        keeper.keep(vec!["rule\t/usr/bin/curl\tAS64500".into()]);
-        drop(keeper);
-        let (_, known, began) = read(&config.baseline, Timestamp::MAX).unwrap();
-        assert_eq!(known, [Arc::from("rule\t/usr/bin/curl\tAS64500")]);
-        assert!(began < Timestamp::MAX);
+    fn config(path: PathBuf) -> policy::Config {
+        policy::Config { baseline: path, ..policy::Config::default() }
+    }
+
+    fn learnt() -> Learnt {
+        let began = Timestamp::from_second(1_795_694_400).unwrap();
+        Learnt { contacts: vec!["rule\t/usr/bin/curl\tAS64500".into()], began: vec![("rule".into(), began)] }
     }
 
     #[test]
-    fn a_file_that_is_no_baseline_is_named() {
+    fn contacts_and_the_beginning_of_learning_survive_a_restart() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("baseline.redb");
-        std::fs::write(&path, "something else").unwrap();
-        let config = policy::Config { baseline: path.clone(), ..policy::Config::default() };
-        let error = open(&config, &host::wall_clock()).err().unwrap().to_string();
-        assert!(error.contains(path.to_str().unwrap()) && error.contains("policy.baseline"), "{error}");
+        let config = config(folder.path().join("state/baseline.redb"));
+        let mut opened = open(&config).unwrap();
+        assert_eq!(opened.put_aside, None);
+        opened.keeper.keep(learnt());
+        drop(opened);
+        assert_eq!(read(&config.baseline).unwrap().1, learnt());
+    }
+
+    #[test]
+    fn a_damaged_file_is_put_aside_and_learning_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let whole = folder.path().join("whole.redb");
+        let mut opened = open(&config(whole.clone())).unwrap();
+        opened.keeper.keep(learnt());
+        drop(opened);
+        let whole = fs::read(whole).unwrap();
+        let mut flipped = whole.clone();
+        flipped.iter_mut().skip(4_096).for_each(|byte| *byte ^= 0xff);
+        let garbage: Vec<u8> = (0..200_000_u32).map(|number| (number * 31 % 251) as u8).collect();
+        let cases = [b"something else".to_vec(), garbage, whole[..whole.len() / 2].to_vec(), flipped];
+        for (number, damaged) in cases.into_iter().enumerate() {
+            let config = config(folder.path().join(format!("{number}.redb")));
+            fs::write(&config.baseline, &damaged).unwrap();
+            let mut opened = open(&config).unwrap_or_else(|error| panic!("{number}: {error}"));
+            let PutAside { before, now, .. } = opened.put_aside.clone().unwrap_or_else(|| panic!("{number}"));
+            assert_eq!(before, config.baseline, "{number}");
+            assert_eq!(fs::read(now).unwrap().len(), damaged.len(), "{number}");
+            opened.keeper.keep(learnt());
+            drop(opened);
+            assert_eq!(read(&config.baseline).unwrap().1, learnt(), "{number}");
+        }
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_used_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("file"), "").unwrap();
+        let used = open(&config(folder.path().join("used.redb"))).unwrap();
+        for path in ["", "file/baseline.redb", "used.redb"] {
+            let path = folder.path().join(path);
+            let error = open(&config(path.clone())).err().unwrap().to_string();
+            assert!(error.contains(path.to_str().unwrap()) && error.contains("policy.baseline"), "{error}");
+        }
+        drop(used);
     }
 }

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     Error,
+    baseline::{self, Opened},
     changes::{Changes, Fingerprint},
     lists::Watched,
     outputs::{NewOutputs, keep_stdout},
@@ -62,6 +63,8 @@ pub(super) struct NewPolicy {
     pub(super) flows: pipeline::Config,
     /// The outputs with a spool.
     pub(super) outputs: NewOutputs,
+    /// Contacts that rules know, where these are the first that need them.
+    pub(super) baseline: Option<Opened>,
     /// Settings that differ from those in force and wait for a restart.
     pub(super) needs_restart: Vec<String>,
     /// Told once the policy is in force, with the one before, which takes long to forget.
@@ -77,6 +80,8 @@ pub(super) struct Reloader {
     requests: mpsc::Receiver<ReloadRequest>,
     news: mpsc::Sender<News>,
     generation: u64,
+    /// The contacts that rules know are open.
+    has_baseline: bool,
     /// The outputs that run.
     outputs: OutputsConfig,
     files: Vec<PathBuf>,
@@ -87,9 +92,11 @@ pub(super) struct Reloader {
 }
 
 impl Reloader {
+    #[expect(clippy::too_many_arguments, reason = "what was started, and the ways to and from the task")]
     pub(super) fn new(
         source: Source,
         started_with: Config,
+        has_baseline: bool,
         fingerprint: Fingerprint,
         tries: Option<Tries>,
         requests: mpsc::Receiver<ReloadRequest>,
@@ -99,7 +106,20 @@ impl Reloader {
         let files = source.files(&started_with);
         let outputs = started_with.outputs.clone();
         let started_with = Arc::new(started_with);
-        Self { outputs, source, started_with, tries, requests, news, generation: 1, files, fingerprint, watched }
+        let generation = 1;
+        Self {
+            source,
+            started_with,
+            tries,
+            requests,
+            news,
+            generation,
+            has_baseline,
+            outputs,
+            files,
+            fingerprint,
+            watched,
+        }
     }
 
     /// Reloads when it is asked to and when files change, until nobody can ask any more or the loop has gone.
@@ -191,6 +211,9 @@ impl Reloader {
         let waiting_outputs = keep_stdout(&self.started_with.outputs, &mut config.outputs);
         let (running, new) = (self.outputs.clone(), config.clone());
         let outputs = off_the_loop(move || NewOutputs::open(&running, new, &host::read())).await?;
+        let opens_baseline = rules.needs_baseline() && !self.has_baseline;
+        let settings = config.policy.clone();
+        let baseline = off_the_loop(move || Ok(opens_baseline.then(|| baseline::open(&settings)).transpose()?)).await?;
         let prefixes = self.add_prefixes(prefixes).await?;
         let mut needs_restart = needs_restart(&self.started_with, &config);
         needs_restart.extend(waiting_outputs);
@@ -208,6 +231,7 @@ impl Reloader {
             policy: config.policy,
             flows: config.flows,
             outputs,
+            baseline,
             needs_restart: needs_restart.clone(),
             done,
         }));
@@ -215,6 +239,7 @@ impl Reloader {
         // What was in force is large: it is not for the loop to take apart.
         drop(swapped.await.map_err(|_| Error::Stopping)?);
         self.generation = generation;
+        self.has_baseline |= opens_baseline;
         self.watched.send_replace(watched);
         self.outputs = config.outputs;
         let left_out = self.remove_stale(prefixes).await?;
@@ -313,7 +338,7 @@ mod tests {
         let (news, mut heard) = mpsc::channel(1);
         let watched = watch::Sender::new(Arc::new(Watched::default()));
         let fingerprint = Fingerprint::of(&[]);
-        let mut reloader = Reloader::new(source, Config::default(), fingerprint, None, requests, news, watched);
+        let mut reloader = Reloader::new(source, Config::default(), false, fingerprint, None, requests, news, watched);
         let answer = reloader.reload(Trigger::FileChanged).await;
         let Some(News::Refused { error, .. }) = heard.recv().await else { panic!("not refused") };
         let file = file.display();

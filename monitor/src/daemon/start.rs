@@ -6,7 +6,8 @@ use jiff::tz::TimeZone;
 use tokio::sync::Notify;
 
 use super::{
-    Error, RunOptions, baseline,
+    Error, RunOptions,
+    baseline::{self, Opened},
     policy::{Policy, list_states},
 };
 use crate::{
@@ -44,8 +45,10 @@ pub(super) struct Stages {
     pub(super) flow_capacity: usize,
     /// Keeps the contacts that rules learn.
     pub(super) baseline: Option<baseline::Keeper>,
+    /// A damaged file of theirs.
+    pub(super) baseline_put_aside: Option<baseline::PutAside>,
     // After the pipeline: they are waited for, and end when the pipeline has gone.
-    _readers: [Reader; 2],
+    _readers: Vec<Reader>,
 }
 
 /// A thread that reads what files say. Dropping it waits for its end.
@@ -86,6 +89,7 @@ pub(super) fn stages(
         rules = rules.headers().filter(|header| header.enabled).count(),
         "flagged prefixes"
     );
+    let opened = if rules.needs_baseline() { Some(baseline::open(&config.policy)?) } else { None };
     let kernel = Kernel::start(&config.kernel, system, &prefixes, options.verbose_kernel)?;
     // The kernel side keeps a copy of its own.
     drop(prefixes);
@@ -95,21 +99,17 @@ pub(super) fn stages(
     let mut flows = config.flows.clone();
     flows.write |= options.writes_flows;
     let roots = process::Roots { cgroup: Some(kernel.cgroup.clone()), ..process::Roots::default() };
+    // Declared before what asks them, so that a failure below lets go of that first: until then they do not end.
+    let mut readers = Vec::new();
     let (executables, reader) = Executables::new(&config.executables, roots.proc.clone());
     let (containers, container_reader) = Containers::new(&config.containers, roots.proc.clone());
     let facts_read = Arc::new(Notify::new());
-    let readers = {
-        let [of_files, of_containers] = [Arc::clone(&facts_read), Arc::clone(&facts_read)];
-        [
-            Reader::spawn("executables", move || reader.run(|| of_files.notify_one()))?,
-            Reader::spawn("containers", move || container_reader.run(|| of_containers.notify_one()))?,
-        ]
-    };
-    let (baseline, baseline_keeper) = if rules.needs_baseline() {
-        let (baseline, keeper) = baseline::open(&config.policy, &host::wall_clock())?;
-        (baseline, Some(keeper))
-    } else {
-        (Baseline::default(), None)
+    let [of_files, of_containers] = [Arc::clone(&facts_read), Arc::clone(&facts_read)];
+    readers.push(Reader::spawn("executables", move || reader.run(|| of_files.notify_one()))?);
+    readers.push(Reader::spawn("containers", move || container_reader.run(|| of_containers.notify_one()))?);
+    let (baseline, baseline_keeper, baseline_put_aside) = match opened {
+        Some(Opened { baseline, keeper, put_aside }) => (baseline, Some(keeper), put_aside),
+        None => (Baseline::default(), None, None),
     };
     let pipeline = Pipeline::new(
         flows,
@@ -130,6 +130,7 @@ pub(super) fn stages(
         pipeline,
         facts_read,
         baseline: baseline_keeper,
+        baseline_put_aside,
         _readers: readers,
         records,
         ownership_date,

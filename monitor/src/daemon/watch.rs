@@ -149,6 +149,9 @@ impl Watch {
                 "mend what is named; `egresswatch data info` says which table is in force",
             );
         }
+        if let Some(put_aside) = self.stages.baseline_put_aside.take() {
+            self.tell_put_aside(&put_aside);
+        }
         self.begin().await;
         memory::give_back();
         memory::let_go_of_program();
@@ -281,7 +284,7 @@ impl Watch {
     /// Hands the contacts that rules learnt to who keeps them.
     fn keep_contacts(&mut self) {
         if let Some(keeper) = &mut self.stages.baseline {
-            keeper.keep(self.stages.pipeline.take_fresh_contacts());
+            keeper.keep(self.stages.pipeline.take_learnt());
         }
     }
 

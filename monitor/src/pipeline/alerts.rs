@@ -11,10 +11,10 @@ use super::{
 };
 use crate::{
     alert::{Record, WallClock},
-    event::{BootTime, Flow},
+    event::{BootTime, Flow, FlowKey},
     policy::{
         self, ContactKey, Observation, Tracker,
-        rules::{Baseline, Engine, EngineStats, Rules, Sighting},
+        rules::{Baseline, Engine, EngineStats, Learnt, RuleCause, Rules, Sighting},
     },
     units::Duration,
 };
@@ -66,8 +66,13 @@ impl Alerts {
         self.rules.rules().needs_files()
     }
 
-    /// The contacts learnt since the last call.
-    pub(super) fn take_fresh_contacts(&mut self) -> Vec<Arc<str>> {
+    /// Knows other contacts from now on.
+    pub(super) fn set_baseline(&mut self, baseline: Baseline) {
+        self.rules.set_baseline(baseline);
+    }
+
+    /// What was learnt since the last call.
+    pub(super) fn take_learnt(&mut self) -> Learnt {
         self.rules.baseline_mut().take_fresh()
     }
 
@@ -124,6 +129,27 @@ impl Alerts {
         }
     }
 
+    /// The next flow that rules judge again by `now`, whether there is news of it or not.
+    pub(super) fn pop_waiting(&mut self, now: BootTime) -> Option<FlowKey> {
+        self.rules.pop_waiting(now)
+    }
+
+    /// Whether there is one.
+    pub(super) fn is_waiting(&self, now: BootTime) -> bool {
+        self.rules.is_waiting(now)
+    }
+
+    /// Judges a flow of which there is no news by the rules, for which time alone may have decided.
+    pub(super) fn observe_late(
+        &mut self,
+        flow: &Flow,
+        details: &Arc<Details>,
+        writer: &Writer,
+        outputs: &mut Vec<Arc<Record>>,
+    ) {
+        self.judge(flow, details, writer, outputs);
+    }
+
     /// Tells what the policy held back until now.
     pub(super) fn tick(&mut self, now: BootTime, writer: &Writer, outputs: &mut Vec<Arc<Record>>) {
         for decision in self.tracker.tick(now) {
@@ -149,9 +175,8 @@ impl Alerts {
     /// Tells the alerts that have waited long enough at `now`, or need not wait any more.
     pub(super) fn tell(&mut self, now: BootTime, writer: &Writer, outputs: &mut Vec<Arc<Record>>) {
         while let Some(decision) = self.held.pop(now) {
-            if !self.is_permitted(&decision, writer.clock) {
-                continue;
-            }
+            let permitted = if self.is_permitted(&decision, writer.clock) { Some(decision) } else { decision.rest() };
+            let Some(decision) = permitted else { continue };
             let record = writer.alert(&decision);
             self.told += 1;
             self.held.told(&record.event.id, decision);
@@ -201,6 +226,8 @@ impl Alerts {
                 let lists = told.matches.iter().map(|hit| &*hit.list.id);
                 self.rules.permits_lists(&sighting, lists, told.level, &told.context)
             }
+            // What is known of one says nothing about the others.
+            Due::Rule(told) if told.cause == RuleCause::Folded && told.is_of_many => true,
             Due::Rule(told) => self.rules.permits_rule(&sighting, &told.rule),
         }
     }

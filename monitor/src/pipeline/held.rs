@@ -5,7 +5,10 @@ use std::{collections::VecDeque, sync::Arc};
 use super::alerts::Context;
 use crate::{
     event::BootTime,
-    policy::{Decision, rules::RuleDecision},
+    policy::{
+        Decision,
+        rules::{RuleCause, RuleDecision},
+    },
 };
 
 /// Alerts that wait at most; with more, the oldest is told without waiting any longer.
@@ -29,6 +32,17 @@ impl Due {
         match self {
             Self::Lists(decision) => &decision.context,
             Self::Rule(decision) => &decision.context,
+        }
+    }
+
+    /// What is left to tell where the flow itself turned out to be known to be good: what was folded into its alert and may
+    /// be the doing of others.
+    pub(super) fn rest(self) -> Option<Self> {
+        match self {
+            Self::Rule(decision) if decision.is_of_many && decision.folded > 0 => {
+                Some(Self::Rule(RuleDecision { cause: RuleCause::Folded, ..decision }))
+            }
+            _ => None,
         }
     }
 

@@ -80,6 +80,20 @@ fn what_maintenance_held_back_is_told_at_the_end() {
     assert_eq!(actions(&bench), [EventAction::RuleSummary]);
 }
 
+/// A flow that sent and fell silent is told of when its time has come, and once.
+#[test]
+fn payload_to_an_address_without_a_name_is_told_without_another_report() {
+    let public = [93, 184, 216, 34];
+    let text = "[[rule]]\nid = \"n\"\ntitle = \"N\"\ncondition = \"true\"\nthreshold = { kind = \"nameless\", after = \"5s\" }\n";
+    let mut bench = bench(text);
+    bench.report(report(public, ReportReason::FirstPayload, 2, 517));
+    for (second, alerts) in [(5, 0), (6, 1), (60, 1)] {
+        bench.pipeline.tick(BootTime(second * SECOND_NS), &mut bench.table, &mut bench.records);
+        assert_eq!(actions(&bench).len(), alerts, "at {second} s");
+    }
+    assert_eq!(bench.pipeline.next_due(), None);
+}
+
 fn replace(bench: &mut Bench, text: &str, outputs: &mut Vec<Arc<Record>>) {
     let lists = Lists::embedded().unwrap();
     let policy = policy::Config::default();

@@ -36,7 +36,7 @@ pub struct Config {
     /// Where the contacts that rules of the kind `first_contact` know are kept over restarts. Opened only if such a rule
     /// is on.
     pub baseline: PathBuf,
-    /// How long after the baseline's beginning new contacts are only learnt.
+    /// How long after a rule was first in force its new contacts are only learnt.
     #[schemars(with = "String")]
     pub learning: Duration,
     /// The least that a flow must have done to alert: "attempted", "established" or "sent".

@@ -144,7 +144,7 @@ impl Findings {
     }
 
     /// A file that is appended to, and whose directory is written if it `moves`.
-    fn file(&mut self, key: &str, path: &Path, moves: bool) {
+    pub(crate) fn file(&mut self, key: &str, path: &Path, moves: bool) {
         match fs::metadata(path) {
             Ok(facts) if facts.is_dir() => {
                 self.add(key, format!("{} is a directory: name a file in it", path.display()));
@@ -170,7 +170,7 @@ impl Findings {
     }
 
     /// A directory that is made where it is missing.
-    fn directory(&mut self, key: &str, path: &Path) {
+    pub(crate) fn directory(&mut self, key: &str, path: &Path) {
         let existing = path.ancestors().find(|ancestor| ancestor.symlink_metadata().is_ok()).unwrap_or(path);
         if existing.is_dir() {
             self.access(key, existing, AccessFlags::W_OK | AccessFlags::X_OK);

@@ -6,7 +6,10 @@ use super::Watch;
 use crate::{
     alert::input::{Phase, Status},
     control::Trigger,
-    daemon::reload::{NewPolicy, News},
+    daemon::{
+        baseline::{Opened, PutAside},
+        reload::{NewPolicy, News},
+    },
     host, kernel,
 };
 
@@ -37,15 +40,16 @@ impl Watch {
         self.stages.ownership_date = new.ownership.data_date();
         self.stages.enabled_lists = new.enabled_lists;
         let pipeline = &mut self.stages.pipeline;
-        let lacks_baseline = new.rules.needs_baseline() && self.stages.baseline.is_none();
         let NewPolicy { lists, rules, ownership, policy, flows, .. } = new;
+        let mut put_aside = None;
+        if let Some(Opened { baseline, keeper, put_aside: aside }) = new.baseline {
+            pipeline.set_baseline(baseline);
+            self.stages.baseline = Some(keeper);
+            put_aside = aside;
+        }
         let before = pipeline.replace_policy(lists, rules, ownership, &policy, flows, &mut self.ready);
-        if lacks_baseline {
-            self.trouble(
-                "baseline_not_open",
-                "rules of the kind first_contact know no earlier contacts, and none are kept".to_owned(),
-                "restart the monitor, which opens policy.baseline for them",
-            );
+        if let Some(put_aside) = put_aside {
+            self.tell_put_aside(&put_aside);
         }
         self.figures.lists = new.list_states;
         self.note_feeds(new.feeds);
@@ -70,6 +74,15 @@ impl Watch {
         tracing::info!(generation = new.generation, trigger = new.trigger.as_token(), "policy reloaded");
         // The reloader takes it apart; if it has gone, that happens here.
         let _ = new.done.send(before);
+    }
+
+    /// Says that what rules of the kind `first_contact` knew was lost.
+    pub(super) fn tell_put_aside(&mut self, put_aside: &PutAside) {
+        self.trouble(
+            "baseline_put_aside",
+            format!("the contacts that rules knew are lost: {put_aside}; contacts are learnt anew"),
+            "see whether the disk is sound; remove the file when nobody wants to look at it any more",
+        );
     }
 
     fn tell_refused(&mut self, trigger: Trigger, error: &str) {

@@ -14,7 +14,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use super::{
     Action, Baseline, Evidence, Rule, RuleHeader, Rules,
     facts::{Facts, Moment, Sighting},
-    key::Key,
+    key::{Key, Per},
     suppress::Ground,
     threshold::{KEYS, State, Step, Threshold},
 };
@@ -52,6 +52,8 @@ pub struct RuleDecision<C> {
     pub folded: u64,
     /// How far the flow got.
     pub level: Level,
+    /// What it stands for may be of several executables, of which the context tells one.
+    pub is_of_many: bool,
     /// The caller's context of the flow; for a sum of the latest one.
     pub context: C,
     /// When it was taken.
@@ -90,11 +92,17 @@ pub struct Engine<C> {
     states: HashMap<Arc<str>, RuleState<C>>,
     flows: Recent<FlowKey, FlowMemory>,
     baseline: Baseline,
+    /// Whether the baseline knows that these rules are in force.
+    has_begun: bool,
+    /// What was held back of rules that are not there any more, with them.
+    gone: Vec<(Arc<RuleHeader>, Back<C>)>,
     /// List alerts that came during maintenance.
     lists_held: Option<Back<C>>,
     /// The lists that these were of.
     held_lists: BTreeSet<String>,
     due_at: Option<BootTime>,
+    /// Flows that are to be judged again, and when: what makes them match may be that nothing comes.
+    waiting: BTreeSet<(BootTime, FlowKey)>,
     stats: EngineStats,
 }
 
@@ -102,6 +110,7 @@ pub struct Engine<C> {
 #[derive(Debug)]
 struct RuleState<C> {
     header: Arc<RuleHeader>,
+    per: Per,
     threshold: Option<Threshold>,
     state: State,
     told: Recent<Key, Told<C>>,
@@ -145,19 +154,30 @@ impl<C: Clone> Engine<C> {
             states: HashMap::new(),
             flows: Recent::new(NonZeroUsize::new(FLOWS).unwrap_or(NonZeroUsize::MIN)),
             baseline,
+            has_begun: false,
+            gone: Vec::new(),
             lists_held: None,
             held_lists: BTreeSet::new(),
             due_at: None,
+            waiting: BTreeSet::new(),
             stats: EngineStats::default(),
         }
     }
 
-    /// Puts other rules in force. What rules that stay have counted stays, unless their threshold is another one.
+    /// Puts other rules in force. What rules that stay have counted stays, unless their threshold is another one. What
+    /// was held back of others is told at the next tick.
     pub fn set_rules(&mut self, rules: Rules) {
-        self.states.retain(|id, _| rules.headers().any(|header| header.id == *id));
+        let is_gone = |id: &Arc<str>| !rules.headers().any(|header| header.id == *id);
+        for (_, mut state) in self.states.extract_if(|id, _| is_gone(id)) {
+            let rest = state.take_held();
+            self.gone.extend(rest.map(|rest| (state.header, rest)));
+        }
+        if !self.gone.is_empty() {
+            self.note_due(BootTime(0));
+        }
         for rule in &rules.inner.rules {
             if let Some(state) = self.states.get_mut(&rule.header.id) {
-                state.header = Arc::clone(&rule.header);
+                (state.header, state.per) = (Arc::clone(&rule.header), rule.per);
                 if state.threshold != rule.threshold {
                     state.threshold.clone_from(&rule.threshold);
                     state.state = State::new();
@@ -165,6 +185,7 @@ impl<C: Clone> Engine<C> {
             }
         }
         self.rules = rules;
+        self.has_begun = false;
     }
 
     /// The rules in force.
@@ -176,6 +197,12 @@ impl<C: Clone> Engine<C> {
     /// Which contacts are known.
     pub const fn baseline_mut(&mut self) -> &mut Baseline {
         &mut self.baseline
+    }
+
+    /// Knows other contacts from now on.
+    pub fn set_baseline(&mut self, baseline: Baseline) {
+        self.baseline = baseline;
+        self.has_begun = false;
     }
 
     /// What was not told.
@@ -247,10 +274,24 @@ impl<C: Clone> Engine<C> {
         !is_good
     }
 
-    /// When [`Self::tick`] has something to do next.
+    /// When [`Self::tick`] or [`Self::pop_waiting`] has something to do next.
     #[must_use]
-    pub const fn next_due(&self) -> Option<BootTime> {
-        self.due_at
+    pub fn next_due(&self) -> Option<BootTime> {
+        self.due_at.into_iter().chain(self.waiting.first().map(|(at, _)| *at)).min()
+    }
+
+    /// The next flow that is to be judged again by `now`, whether there is news of it or not.
+    pub fn pop_waiting(&mut self, now: BootTime) -> Option<FlowKey> {
+        if !self.is_waiting(now) {
+            return None;
+        }
+        self.waiting.pop_first().map(|(_, flow)| flow)
+    }
+
+    /// Whether there is one.
+    #[must_use]
+    pub fn is_waiting(&self, now: BootTime) -> bool {
+        self.waiting.first().is_some_and(|(at, _)| *at <= now)
     }
 
     /// The sums that are due at `now`.
@@ -276,6 +317,12 @@ impl<C: Clone> Engine<C> {
     pub(super) fn judge(&mut self, facts: &Facts<'_>, moment: &Moment, context: &C) -> Verdict<C> {
         let inner = Arc::clone(&self.rules.inner);
         let enabled = || inner.rules.iter().filter(|rule| rule.header.enabled);
+        // With the first flow, because there is no clock before.
+        if !std::mem::replace(&mut self.has_begun, true) {
+            for rule in enabled().filter(|rule| rule.learns()) {
+                self.baseline.begin(&rule.header.id, facts.wall);
+            }
+        }
         let mut verdict = Verdict { is_ignored: false, decisions: Vec::new() };
         if enabled().any(|rule| rule.header.action == Action::Ignore && rule.matches(facts)) {
             self.stats.ignored += 1;
@@ -299,9 +346,8 @@ impl<C: Clone> Engine<C> {
         let Some(threshold) = &rule.threshold else { return is_new_flow.then_some((key, None)) };
         // What a threshold counts by is its own, whatever alerts are folded by.
         let counted = Key::new(threshold.per(), facts);
-        if matches!(threshold, Threshold::FirstContact {}) {
-            let contact = format!("{}\t{}", rule.header.id, counted.as_text());
-            let is_first = self.baseline.is_first(contact, facts.wall);
+        if rule.learns() {
+            let is_first = self.baseline.is_first(&rule.header.id, &counted.as_text(), facts.wall);
             let evidence = || Evidence {
                 kind: "first_contact",
                 observed: 1,
@@ -312,9 +358,14 @@ impl<C: Clone> Engine<C> {
             return is_first.then(|| (key, Some(evidence())));
         }
         let step = Step { facts, moment, key: &counted, new_bytes, is_new_flow };
-        let state = self.state(rule);
-        let evidence = state.state.take_in(threshold, &step)?;
-        Some((key, Some(evidence)))
+        let evidence = self.state(rule).state.take_in(threshold, &step);
+        // Where there is no room, the flow's next report will do.
+        if let Some(at) = threshold.judges_again_at(&step)
+            && self.waiting.len() < FLOWS
+        {
+            self.waiting.insert((at, moment.flow));
+        }
+        Some((key, Some(evidence?)))
     }
 
     /// Payload that the rule has not counted of this flow yet, and whether it sees the flow for the first time.
@@ -386,12 +437,14 @@ impl<C: Clone> Engine<C> {
         state.told_in_hour += 1;
         let folded = state.told.remove(&key).and_then(|told| told.back).map_or(0, |back| back.count);
         let evicted = state.told.insert(key, Told { until, back: None });
-        decisions.extend(evicted.and_then(|(_, told)| told.back).map(|back| back.told(&rule.header, at)));
+        let of_many = !rule.per.is_of_one_executable();
+        decisions.extend(evicted.and_then(|(_, told)| told.back).map(|back| back.told(&rule.header, of_many, at)));
         decisions.push(RuleDecision {
             rule: Arc::clone(&rule.header),
             cause: RuleCause::Matched,
             evidence,
             folded,
+            is_of_many: !rule.per.is_of_one_executable(),
             level: facts.level,
             context: context.clone(),
             at,
@@ -401,6 +454,7 @@ impl<C: Clone> Engine<C> {
     fn state(&mut self, rule: &Rule) -> &mut RuleState<C> {
         self.states.entry(Arc::clone(&rule.header.id)).or_insert_with(|| RuleState {
             header: Arc::clone(&rule.header),
+            per: rule.per,
             threshold: rule.threshold.clone(),
             state: State::new(),
             told: Recent::new(NonZeroUsize::new(KEYS).unwrap_or(NonZeroUsize::MIN)),
@@ -424,15 +478,21 @@ impl<C: Clone> Engine<C> {
         let mut next: Option<BootTime> = None;
         let mut note = |at: BootTime| next = Some(next.map_or(at, |next| next.min(at)));
         let later = BootTime(now.0.saturating_add(MAINTENANCE_CHECK_NS));
+        // Whether it stays, and then until when: what is not due yet keeps its time, whatever else is due.
+        let stays = |held: &Back<C>, is_maintained: &dyn Fn() -> bool| match held.due_at {
+            due_at if due_at > now => Some(due_at),
+            _ => is_maintained().then_some(later),
+        };
+        decisions.extend(self.gone.drain(..).map(|(header, back)| back.told(&header, true, now)));
         for (id, state) in &mut self.states {
-            match state.held.take() {
-                Some(mut held) if held.due_at > now || is_maintained(Ground::Rule(id)) => {
-                    held.due_at = held.due_at.max(later);
-                    note(held.due_at);
-                    state.held = Some(held);
+            if let Some(held) = state.held.take() {
+                match stays(&held, &|| is_maintained(Ground::Rule(id))) {
+                    Some(due_at) => {
+                        note(due_at);
+                        state.held = Some(Back { due_at, ..held });
+                    }
+                    None => decisions.push(held.told(&state.header, true, now)),
                 }
-                Some(held) => decisions.push(held.told(&state.header, now)),
-                None => {}
             }
             for told in state.told.values_mut() {
                 match told.back.take() {
@@ -440,23 +500,20 @@ impl<C: Clone> Engine<C> {
                         note(back.due_at);
                         told.back = Some(back);
                     }
-                    Some(back) => decisions.push(back.told(&state.header, now)),
+                    Some(back) => decisions.push(back.told(&state.header, !state.per.is_of_one_executable(), now)),
                     None => {}
                 }
             }
         }
-        let are_maintained = self.held_lists.iter().any(|list| is_maintained(Ground::List(list)));
-        match self.lists_held.take() {
-            Some(mut held) if held.due_at > now || are_maintained => {
-                held.due_at = held.due_at.max(later);
-                note(held.due_at);
-                self.lists_held = Some(held);
-            }
-            Some(held) => {
+        if let Some(held) = self.lists_held.take() {
+            let are_maintained = || self.held_lists.iter().any(|list| is_maintained(Ground::List(list)));
+            if let Some(due_at) = stays(&held, &are_maintained) {
+                note(due_at);
+                self.lists_held = Some(Back { due_at, ..held });
+            } else {
                 self.held_lists.clear();
-                decisions.push(held.told(&maintained_lists(), now));
+                decisions.push(held.told(&maintained_lists(), true, now));
             }
-            None => {}
         }
         self.due_at = next;
     }
@@ -477,6 +534,17 @@ fn maintained_lists() -> Arc<RuleHeader> {
     })
 }
 
+impl<C> RuleState<C> {
+    /// Everything that was held back, as one with the latest of it.
+    fn take_held(&mut self) -> Option<Back<C>> {
+        let folded = self.told.values_mut().filter_map(|told| told.back.take());
+        self.held.take().into_iter().chain(folded).reduce(|one, two| {
+            let count = one.count + two.count;
+            Back { count, ..if one.due_at >= two.due_at { one } else { two } }
+        })
+    }
+}
+
 impl<C: Clone> Back<C> {
     fn add(slot: &mut Option<Self>, evidence: Option<Evidence>, level: Level, context: &C, due_at: BootTime) {
         let count = slot.as_ref().map_or(0, |back| back.count) + 1;
@@ -484,9 +552,10 @@ impl<C: Clone> Back<C> {
         *slot = Some(Self { count, evidence, level, context: context.clone(), due_at });
     }
 
-    fn told(self, rule: &Arc<RuleHeader>, at: BootTime) -> RuleDecision<C> {
-        let Self { count, evidence, level, context, .. } = self;
-        RuleDecision { rule: Arc::clone(rule), cause: RuleCause::Folded, evidence, folded: count, level, context, at }
+    fn told(self, rule: &Arc<RuleHeader>, is_of_many: bool, at: BootTime) -> RuleDecision<C> {
+        let Self { count: folded, evidence, level, context, .. } = self;
+        let (rule, cause) = (Arc::clone(rule), RuleCause::Folded);
+        RuleDecision { rule, cause, evidence, folded, level, is_of_many, context, at }
     }
 }
 

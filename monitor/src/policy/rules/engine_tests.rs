@@ -109,18 +109,87 @@ fn a_first_contact_is_told_once_and_not_while_learning() {
     let visits = [flow(1, 0, 0, 1), flow(2, day, day, 1), to(flow(3, day, day, 1), "93.184.216.34", 64501)];
     assert_eq!(counts(rule, &visits), [1, 0, 1]);
 
-    let text = format!("[[rule]]\nid = \"r\"\ntitle = \"R\"\ncondition = \"true\"\n{rule}\n");
-    let rules = Rules::compile([("r.toml", text.as_str())], &[], &[], None).unwrap();
-    let known: Arc<str> = "r\t/usr/bin/tool\tAS64500".into();
+    // What an earlier run knew, and when it began.
     let noon = Timestamp::from_second(NOON).unwrap();
-    let mut learnt = Baseline::new([known], noon);
-    assert!(!learnt.is_first("r\t/usr/bin/tool\tAS64500".into(), noon));
-    assert!(learnt.is_first("r\t/usr/bin/tool\tAS64501".into(), noon));
-    assert_eq!(learnt.take_fresh().len(), 1);
-    let mut learning = Baseline::new([], Timestamp::MAX);
-    assert!(!learning.is_first("r\t/usr/bin/tool\tAS64500".into(), noon));
-    assert_eq!(learning.take_fresh(), [Arc::from("r\t/usr/bin/tool\tAS64500")]);
-    assert!(rules.needs_baseline());
+    let began = vec![("r".into(), noon - jiff::SignedDuration::from_hours(24))];
+    let kept = Learnt { contacts: vec!["r\t/usr/bin/tool\tAS64500".into()], began };
+    let learning = jiff::SignedDuration::from_hours(24);
+    let mut replay = replay(rule);
+    replay.set_baseline(Baseline::new(kept, learning));
+    let alerts = [flow(1, 0, 0, 1), to(flow(2, 1, 1, 1), "93.184.216.34", 64501)];
+    assert_eq!(alerts.map(|record| told(&mut replay, &record).len()), [0, 1]);
+}
+
+/// Another id, as by a reload, is another rule: what it has not seen yet is learnt and not told.
+#[test]
+fn each_rule_learns_from_the_first_flow_that_it_judges() {
+    let rule = |id: &str| {
+        let text = format!(
+            "[[rule]]\nid = \"{id}\"\ntitle = \"R\"\ncondition = \"true\"\nrepeat = \"1s\"\n\
+             threshold = {{ kind = \"first_contact\" }}\n"
+        );
+        Rules::compile([("r.toml", text.as_str())], &[], &[], None).unwrap()
+    };
+    assert!(rule("r").needs_baseline());
+    let (hour, learning) = (3_600, jiff::SignedDuration::from_hours(2));
+    let mut replay = played(rule("r"));
+    replay.set_baseline(Baseline::new(Learnt::default(), learning));
+    let visit = |replay: &mut Replay, at: i64, asn: u32| {
+        told(replay, &to(flow(u64::from(asn), at, at, 1), "93.184.216.34", asn)).len()
+    };
+    assert_eq!([(0, 1), (hour, 2), (2 * hour, 3)].map(|(at, asn)| visit(&mut replay, at, asn)), [0, 0, 1]);
+    replay.set_rules(rule("s"));
+    let later = [(3 * hour, 1), (4 * hour, 4), (5 * hour - 1, 5), (5 * hour, 4), (5 * hour, 6)];
+    assert_eq!(later.map(|(at, asn)| visit(&mut replay, at, asn)), [0, 0, 0, 0, 1]);
+    // The one before had learnt already.
+    replay.set_rules(rule("r"));
+    assert_eq!(visit(&mut replay, 6 * hour, 7), 1);
+}
+
+/// Sums of another rule that are due all the time change nothing about when these are told.
+#[test]
+fn what_is_held_back_is_told_in_time_whatever_else_is_due() {
+    let busy = "[[rule]]\nid = \"busy\"\ntitle = \"B\"\ncondition = \"destination.port == 443\"\nrepeat = \"30s\"\n\
+                max_alerts_per_hour = 1000\n[[rule]]\nid = \"q\"\ntitle = \"Q\"\ncondition = \"destination.port == 80\"\n";
+    for (quiet, due_at) in [
+        ("max_alerts_per_hour = 1\nrepeat = \"1s\"", 3_600),
+        ("[[maintenance]]\nfrom = 12:00:00\nto = 12:10:00\nrules = [\"q\"]", 600),
+    ] {
+        let text = format!("{busy}{quiet}\n");
+        let mut replay = played(Rules::compile([("r.toml", text.as_str())], &[], &[], None).unwrap());
+        let mut summed_at = None;
+        for at in (0..7_200).step_by(10) {
+            let number = u64::try_from(at).unwrap();
+            let record = flow(number, at, at, 1);
+            let record = if at < 30 { with(record, "/destination/port", json!(80)) } else { record };
+            let sums = told(&mut replay, &record);
+            if sums.iter().any(|sum| &*sum.rule.id == "q" && sum.cause == RuleCause::Folded) {
+                summed_at.get_or_insert(at);
+            }
+        }
+        let summed_at = summed_at.unwrap_or_else(|| panic!("{quiet}: never"));
+        assert!((due_at..=due_at + 60).contains(&summed_at), "{quiet}: at {summed_at} s");
+    }
+}
+
+#[test]
+fn what_a_rule_held_back_is_told_when_it_is_taken_out() {
+    let rule = |id: &str, rest: &str| {
+        let text = format!("[[rule]]\nid = \"{id}\"\ntitle = \"R\"\ncondition = \"true\"\n{rest}\n");
+        Rules::compile([("r.toml", text.as_str())], &[], &[], None).unwrap()
+    };
+    // Folded on two keys, and beyond the limit of the hour.
+    let records = [(1, 1), (2, 1), (3, 2), (4, 2), (5, 2), (6, 3)];
+    let mut replay = played(rule("r", "max_alerts_per_hour = 2"));
+    let alerts = records.map(|(number, asn)| {
+        let at = i64::try_from(number).unwrap();
+        told(&mut replay, &to(flow(number, at, at, 1), "93.184.216.34", asn)).len()
+    });
+    assert_eq!(alerts, [1, 0, 1, 0, 0, 0]);
+    replay.set_rules(rule("other", ""));
+    let rest = told(&mut replay, &flow(7, 10, 10, 1));
+    let rest: Vec<_> = rest.iter().map(|one| (&*one.rule.id, one.cause, one.folded)).collect();
+    assert_eq!(rest, [("r", RuleCause::Folded, 4), ("other", RuleCause::Matched, 0)]);
 }
 
 #[test]
@@ -309,6 +378,8 @@ fn a_recorded_container_is_asked_as_a_live_one() {
         ("process.container.image == 'shop/web:1.25' && process.container.name == 'web'", 1),
         ("process.pod == 'web-0' && process.pod_uid == '2f5c' && process.namespace == 'shop'", 1),
         ("process.labels['app'] == 'web' && process.labels['note'] == 'a=b'", 1),
+        ("has(process.labels)", 1),
+        ("!has(process.labels)", 0),
         ("process.labels['app'] != 'web' || process.namespace != 'shop'", 0),
     ] {
         let text = format!("[[rule]]\nid = \"r\"\ntitle = \"R\"\ncondition = \"{condition}\"\n");

@@ -24,6 +24,13 @@ pub(super) enum Per {
     Host,
 }
 
+impl Per {
+    /// Whether everything on one key is the doing of one executable.
+    pub(super) const fn is_of_one_executable(self) -> bool {
+        matches!(self, Self::ExecutableOwner | Self::Executable | Self::ExecutableDestination)
+    }
+}
+
 /// Whose address.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum OwnerId {

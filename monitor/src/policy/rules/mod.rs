@@ -23,7 +23,7 @@ mod threshold;
 use std::sync::Arc;
 
 pub use self::{
-    baseline::Baseline,
+    baseline::{Baseline, Learnt},
     engine::{Engine, EngineStats, RuleCause, RuleDecision, Verdict},
     facts::Sighting,
     page::markdown,
@@ -193,7 +193,7 @@ impl Rules {
     /// Whether some rule needs to know which contacts there were before.
     #[must_use]
     pub fn needs_baseline(&self) -> bool {
-        self.enabled().any(|rule| matches!(rule.threshold, Some(Threshold::FirstContact {})))
+        self.enabled().any(Rule::learns)
     }
 
     fn enabled(&self) -> impl Iterator<Item = &Rule> {
@@ -218,6 +218,11 @@ fn embedded_ids() -> Vec<String> {
 impl Rule {
     fn matches(&self, facts: &facts::Facts<'_>) -> bool {
         self.condition.truth(&expression::Scene::new(facts)) == Truth::TRUE
+    }
+
+    /// Whether it needs to know which contacts there were before.
+    const fn learns(&self) -> bool {
+        matches!(self.threshold, Some(Threshold::FirstContact {}))
     }
 
     fn asks_for(&self, fields: &[Field]) -> bool {

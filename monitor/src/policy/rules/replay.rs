@@ -108,6 +108,12 @@ impl Replay {
         self.engine.set_rules(rules);
     }
 
+    /// Knows these contacts.
+    #[cfg(test)]
+    pub(super) fn set_baseline(&mut self, baseline: Baseline) {
+        self.engine.set_baseline(baseline);
+    }
+
     /// What is left at the end: alerts that waited, and sums.
     pub fn finish(&mut self) -> Vec<Alert> {
         let decisions = self.tracker.drain(self.last_at);

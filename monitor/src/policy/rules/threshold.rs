@@ -156,6 +156,24 @@ impl Threshold {
     }
 }
 
+impl Threshold {
+    /// When a flow is to be judged again although nothing more comes of it.
+    pub(super) fn judges_again_at(&self, step: &Step<'_>) -> Option<BootTime> {
+        let Self::Nameless { after } = self else { return None };
+        let due_at = BootTime(step.moment.first_at.0.saturating_add(after.as_ns()));
+        let is_candidate = is_nameless(step.facts) && !step.moment.is_closed;
+        (is_candidate && step.moment.at < due_at).then_some(due_at)
+    }
+}
+
+/// Whether payload went to a public address that nobody called by a name so far.
+fn is_nameless(facts: &Facts<'_>) -> bool {
+    facts.address().is_some_and(|address| ownership::scope(address) == Scope::Global)
+        && facts.names.is_empty()
+        && facts.level == Level::Sent
+        && !facts.is_inbound
+}
+
 /// What a rule remembers for its threshold.
 #[derive(Clone, Debug)]
 pub(super) struct State {
@@ -280,15 +298,9 @@ impl State {
                 })
             }
             Threshold::Nameless { after } => {
-                let is_public = ownership::scope(facts.address()?) == Scope::Global;
                 let age_ns = at.since_ns(moment.first_at);
                 let had_its_chance = age_ns >= after.as_ns() || moment.is_closed;
-                let holds = is_public
-                    && had_its_chance
-                    && facts.names.is_empty()
-                    && facts.level == Level::Sent
-                    && !facts.is_inbound;
-                holds.then(|| Evidence {
+                (had_its_chance && is_nameless(facts)).then(|| Evidence {
                     kind: "nameless",
                     observed: facts.bytes_out.unwrap_or_default(),
                     limit: None,
