@@ -1,6 +1,6 @@
 //! When an alert is due, and when it is not.
 
-use std::{net::SocketAddr, time::Instant};
+use std::{fs, net::SocketAddr, path::Path, time::Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -14,6 +14,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("fifty_connections_are_one_first_contact", roll_up).in_user_space(),
     Case::new("an_address_that_is_on_no_list_gives_no_alert", unlisted).in_user_space(),
     Case::new("an_alert_takes_milliseconds", latency).in_user_space(),
+    Case::new("a_damaged_baseline_stops_no_monitor_and_an_impossible_one_says_so", unusable_baseline).in_user_space(),
 ];
 
 /// Connections to several addresses of one owner: one alert, then the rest as a sum.
@@ -71,6 +72,31 @@ fn unlisted(rung: Rung) -> Result<()> {
     let records = monitor.stop()?;
     let alert = records.iter().find(|record| record.is_alert() && of_program(record));
     ensure!(alert.is_none(), "{}", alert.map_or_else(String::new, |alert| alert.pretty()));
+    Ok(())
+}
+
+/// What was damaged is told and begun anew; where nothing can be kept, the monitor ends instead of hanging.
+fn unusable_baseline(rung: Rung) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let rules = folder.path().join("mine.toml");
+    let rule =
+        "[[rule]]\nid = \"new\"\ntitle = \"New\"\ncondition = \"true\"\nthreshold = { kind = \"first_contact\" }\n";
+    fs::write(&rules, rule)?;
+    let policy = |baseline: &Path| {
+        format!("[policy]\nrules = [\"{}\"]\nbaseline = \"{}\"\n", rules.display(), baseline.display())
+    };
+    let damaged = folder.path().join("baseline.redb");
+    fs::write(&damaged, "no baseline")?;
+    let monitor = Monitor::start(rung, Settings { rest: &policy(&damaged), ..Settings::default() })?;
+    monitor.whole().one("that the damaged file was put aside", |record| {
+        record.text("/egresswatch/degradation/token") == Some("baseline_put_aside")
+    })?;
+    monitor.stop()?;
+    // Nothing can be made below a file.
+    let impossible = rules.join("baseline.redb");
+    let error = Monitor::start(rung, Settings { rest: &policy(&impossible), ..Settings::default() });
+    let error = error.err().context("it started")?.to_string();
+    ensure!(error.contains("policy.baseline"), "{error}");
     Ok(())
 }
 
