@@ -135,7 +135,7 @@ fn print_outputs(outputs: &[Value], output: &mut Output<'_>) -> io::Result<()> {
             let count = |key: &str| queue.get(key).and_then(Value::as_u64).unwrap_or(0);
             let oldest = queue.get("oldest").and_then(Value::as_str).map(printable);
             output.line(format_args!(
-                "    {} on the disk ({} of {}){}, {} refused, {} dropped",
+                "    {} waiting ({} of {}){}, {} refused, {} dropped",
                 count("depth_records"),
                 humane_bytes(count("depth_bytes")),
                 humane_bytes(count("max_bytes")),

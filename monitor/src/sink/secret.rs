@@ -2,7 +2,9 @@
 
 use std::{
     borrow::Cow,
-    env, fmt, fs,
+    env,
+    ffi::OsStr,
+    fmt, fs,
     io::{self, Read as _},
     path::{Component, Path, PathBuf},
 };
@@ -93,15 +95,19 @@ impl Secret {
 
     /// Reads the secret. What it returns is erased when it is dropped.
     pub fn read(&self) -> Result<Zeroizing<String>, SecretError> {
+        self.read_with(env::var_os("CREDENTIALS_DIRECTORY").as_deref())
+    }
+
+    /// The same, with credentials in this directory.
+    fn read_with(&self, credentials: Option<&OsStr>) -> Result<Zeroizing<String>, SecretError> {
         let text = match &self.0 {
             Place::File(path) => self.read_file(path, |source| SecretError::File { path: path.clone(), source })?,
             Place::Environment(name) => {
                 Zeroizing::new(env::var(name).map_err(|_| SecretError::Environment { name: name.clone() })?)
             }
             Place::Credential(name) => {
-                let directory = env::var_os("CREDENTIALS_DIRECTORY")
-                    .ok_or_else(|| SecretError::NoCredentials { name: name.clone() })?;
-                let path = Path::new(&directory).join(name);
+                let directory = credentials.ok_or_else(|| SecretError::NoCredentials { name: name.clone() })?;
+                let path = Path::new(directory).join(name);
                 self.read_file(&path, |source| SecretError::Credential { name: name.clone(), source })?
             }
         };
@@ -272,6 +278,12 @@ mod tests {
         assert!(missing.read().expect_err("not set").to_string().contains("EGRESSWATCH_NOT_SET"));
         let credential = parse("token = { credential = \"hec\" }").expect("a place");
         assert!(credential.read().expect_err("no systemd").to_string().contains("LoadCredential=hec:/path"));
+        let directory = tempfile::tempdir().expect("a directory");
+        let given = Some(directory.path().as_os_str());
+        fs::write(directory.path().join("hec"), "s3cret\n").expect("a file");
+        assert_eq!(credential.read_with(given).expect("a secret").as_str(), "s3cret");
+        let other = parse("token = { credential = \"other\" }").expect("a place");
+        assert!(other.read_with(given).expect_err("not given").to_string().contains("the credential other"));
     }
 
     #[test]

@@ -285,6 +285,8 @@ impl Syslog {
             return connection.close().await;
         }
         let mut witness = self.connect().await?;
+        // Nor has one whose end came meanwhile: by now the receiver has had the time of a whole handshake.
+        connection.check().await?;
         connection.close().await?;
         tokio::time::sleep(DEATH).await;
         witness.check().await.map_err(|_| StreamError::Gone)?;

@@ -1,7 +1,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::{io::AsyncReadExt as _, net::TcpListener};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
 
 use super::{Syslog, SyslogConfig};
 use crate::{
@@ -88,6 +91,22 @@ async fn a_receiver_that_dies_or_never_closes_confirms_nothing() {
     let failure = syslog.deliver(&[item(0, "a")]).await.expect_err("late");
     assert!(failure.reason.contains("confirm = \"write\""), "{failure}");
     assert!(started.elapsed() >= Duration::from_millis(200));
+}
+
+#[tokio::test]
+async fn a_receiver_that_closes_its_half_before_it_has_read_confirms_nothing() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let mut syslog = Syslog::open(&tcp(listener.local_addr().expect("bound").port())).expect("good settings");
+    let receiver = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        stream.shutdown().await.expect("half of it");
+        // What was sent is in its buffer, and it goes without having read that.
+        stream.readable().await.expect("something came");
+        drop(stream);
+        listener
+    });
+    syslog.deliver(&[item(0, "a"), item(1, "b")]).await.expect_err("nothing was read");
+    drop(receiver.await.expect("a receiver"));
 }
 
 #[tokio::test]
