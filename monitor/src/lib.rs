@@ -11,6 +11,7 @@ pub mod control;
 pub mod coverage;
 pub mod daemon;
 pub mod data;
+mod database;
 pub mod decode;
 pub mod doctor;
 mod download;

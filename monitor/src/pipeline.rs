@@ -208,7 +208,8 @@ impl Pipeline {
         {
             let Some(live) = self.live.get(&key) else { continue };
             let (flow, details) = (Flow { at: now, ..live.flow.clone() }, Arc::clone(&live.details));
-            self.alerts.observe_late(&flow, &details, &self.writer, outputs);
+            // Lists decide by what is known of a flow, and not by the time.
+            self.alerts.judge(&flow, &details, &self.writer, outputs);
         }
         self.alerts.tick(now, &self.writer, outputs);
     }

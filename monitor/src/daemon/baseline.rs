@@ -2,7 +2,6 @@
 
 use std::{
     fmt, fs, io,
-    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::mpsc,
     thread,
@@ -12,7 +11,7 @@ use jiff::Timestamp;
 use redb::{Database, ReadableTable, TableDefinition};
 
 use crate::{
-    host,
+    database, host,
     policy::{
         self,
         rules::{Baseline, Learnt},
@@ -75,7 +74,8 @@ pub(super) fn open(config: &policy::Config) -> Result<Opened, BaselineError> {
     let ((database, kept), put_aside) = match read(path) {
         Ok(opened) => (opened, None),
         Err(error) if is_damage(&error) => {
-            let put_aside = put_aside(path, error.to_string()).map_err(|error| failed(error.into()))?;
+            let now = database::put_aside(path).map_err(|error| failed(error.into()))?;
+            let put_aside = PutAside { before: path.clone(), now, reason: error.to_string() };
             tracing::error!("the contacts that rules know are lost: {put_aside}");
             (read(path).map_err(failed)?, Some(put_aside))
         }
@@ -96,16 +96,12 @@ pub(super) fn open(config: &policy::Config) -> Result<Opened, BaselineError> {
     Ok(Opened { baseline: Baseline::new(kept, learning), keeper, put_aside })
 }
 
-/// Reads the file. All of it is checked, because it is trusted from then on.
+/// Reads the file.
 fn read(path: &Path) -> Result<(Database, Learnt), redb::Error> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    let mut builder = Database::builder();
-    builder.set_check_integrity_on_open(true);
-    // Where panics unwind (in tests), one in the crate about a damaged file is such a file.
-    let opened = catch_unwind(AssertUnwindSafe(|| builder.create(path)));
-    let database = opened.unwrap_or_else(|_| Err(redb::StorageError::Corrupted("it cannot be read".into()).into()))?;
+    let database = database::create(&database::builder(), path)?;
     let transaction = database.begin_write()?;
     let mut kept = Learnt::default();
     {
@@ -135,19 +131,6 @@ fn is_damage(error: &redb::Error) -> bool {
         | redb::Error::TransactionPoisoned => false,
         _ => true,
     }
-}
-
-/// Moves the file to a name that nothing else has.
-fn put_aside(path: &Path, reason: String) -> io::Result<PutAside> {
-    let second = Timestamp::now().as_second();
-    let named = |number: u32| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!(".damaged-{second}-{number}"));
-        PathBuf::from(name)
-    };
-    let now = (1..=u32::MAX).map(named).find(|name| !name.exists()).unwrap_or_else(|| named(0));
-    fs::rename(path, &now)?;
-    Ok(PutAside { before: path.to_owned(), now, reason })
 }
 
 fn write(database: &Database, batch: &Learnt) -> Result<(), redb::Error> {

@@ -139,17 +139,6 @@ impl Alerts {
         self.rules.is_waiting(now)
     }
 
-    /// Judges a flow of which there is no news by the rules, for which time alone may have decided.
-    pub(super) fn observe_late(
-        &mut self,
-        flow: &Flow,
-        details: &Arc<Details>,
-        writer: &Writer,
-        outputs: &mut Vec<Arc<Record>>,
-    ) {
-        self.judge(flow, details, writer, outputs);
-    }
-
     /// Tells what the policy held back until now.
     pub(super) fn tick(&mut self, now: BootTime, writer: &Writer, outputs: &mut Vec<Arc<Record>>) {
         for decision in self.tracker.tick(now) {
@@ -188,7 +177,13 @@ impl Alerts {
     }
 
     /// Judges a flow by rules; whether one says to ignore it.
-    fn judge(&mut self, flow: &Flow, details: &Arc<Details>, writer: &Writer, outputs: &mut Vec<Arc<Record>>) -> bool {
+    pub(super) fn judge(
+        &mut self,
+        flow: &Flow,
+        details: &Arc<Details>,
+        writer: &Writer,
+        outputs: &mut Vec<Arc<Record>>,
+    ) -> bool {
         if self.rules.rules().is_empty() || details.actor.as_ref().is_some_and(|actor| actor.is_own) {
             return false;
         }

@@ -6,9 +6,7 @@
 use std::{
     fs, io,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
-    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
@@ -19,6 +17,7 @@ use redb::{
 use super::{Bounds, WhenFull, item};
 use crate::{
     alert::Timestamp,
+    database,
     sink::delivery::{BatchLimits, Item},
 };
 
@@ -174,31 +173,20 @@ impl StoreFile {
     }
 
     fn open_once(&self) -> Result<Store, StoreError> {
-        // Where panics unwind (in tests), one in the crate about a damaged file is such a file.
-        let opened = catch_unwind(AssertUnwindSafe(|| builder().create(&self.path)));
-        let database =
-            opened.unwrap_or_else(|_| Err(StorageError::Corrupted("it cannot be read".to_owned()).into()))?;
+        let database = database::create(&builder(), &self.path)?;
         fs::set_permissions(&self.path, fs::Permissions::from_mode(0o600))?;
         Ok(Store { database })
     }
 
     /// Moves the database to a name that nothing else has.
     pub(super) fn put_aside(&self, reason: String) -> Result<PutAside, StoreError> {
-        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
-        let mut path = self.path.with_extension(format!("redb.damaged-{seconds}"));
-        let mut number = 1;
-        while path.exists() {
-            path.set_extension(format!("damaged-{seconds}-{number}"));
-            number += 1;
-        }
-        fs::rename(&self.path, &path)?;
-        Ok(PutAside { path, reason })
+        Ok(PutAside { path: database::put_aside(&self.path)?, reason })
     }
 }
 
 fn builder() -> redb::Builder {
-    let mut builder = Database::builder();
-    builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+    let mut builder = database::builder();
+    builder.set_cache_size(CACHE_BYTES);
     builder
 }
 

@@ -199,22 +199,26 @@ fn a_full_disk_loses_nothing_and_recovers() {
     });
 }
 
+/// Leaves three records of the output "a" in a spool.
+fn backlog(directory: &Path) -> Vec<String> {
+    let mut sent = Vec::new();
+    run(async {
+        let rig = Rig::start(directory, &Config::default(), &["a"]);
+        for _ in 0..3 {
+            sent.push(rig.send(notice()).await);
+        }
+        rig.wait_for_depth("a", 3).await;
+        assert_eq!(rig.stop().await, 0);
+    });
+    sent
+}
+
 /// A directory in the place of the database stands for a disk that takes nothing at the start.
 #[test]
 fn outputs_are_fed_from_memory_until_the_database_can_be_opened() {
     for has_backlog in [false, true] {
         let directory = tempfile::tempdir().expect("a directory");
-        let mut old = Vec::new();
-        if has_backlog {
-            run(async {
-                let rig = Rig::start(directory.path(), &Config::default(), &["a"]);
-                for _ in 0..3 {
-                    old.push(rig.send(notice()).await);
-                }
-                rig.wait_for_depth("a", 3).await;
-                assert_eq!(rig.stop().await, 0);
-            });
-        }
+        let old = if has_backlog { backlog(directory.path()) } else { Vec::new() };
         let (database, hidden) = (directory.path().join("spool.redb"), directory.path().join("hidden"));
         if has_backlog {
             fs::rename(&database, &hidden).expect("renamed");
@@ -261,15 +265,7 @@ fn outputs_are_fed_from_memory_until_the_database_can_be_opened() {
 fn a_confirmation_from_memory_sweeps_no_older_record_away() {
     let directory = tempfile::tempdir().expect("a directory");
     let (database, hidden) = (directory.path().join("spool.redb"), directory.path().join("hidden"));
-    let mut old = Vec::new();
-    run(async {
-        let rig = Rig::start(directory.path(), &Config::default(), &["a"]);
-        for _ in 0..3 {
-            old.push(rig.send(notice()).await);
-        }
-        rig.wait_for_depth("a", 3).await;
-        assert_eq!(rig.stop().await, 0);
-    });
+    let old = backlog(directory.path());
     fs::rename(&database, &hidden).expect("renamed");
     fs::create_dir(&database).expect("something else in its place");
     run(async {
