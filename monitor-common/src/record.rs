@@ -1,6 +1,6 @@
 //! The records that cross from the kernel to the daemon, and the flow table's key and value.
 
-use crate::address::Address;
+use crate::{address::Address, packet::PROTOCOL_TCP};
 
 /// Socket family of an IPv4 flow, as in the kernel's `AF_INET`.
 pub const FAMILY_IPV4: u8 = 2;
@@ -180,19 +180,34 @@ pub struct FlowKey {
     pub padding: u32,
 }
 
+impl FlowKey {
+    /// Where the flow table keeps what a TCP socket's connection moves: a socket has one connection at a time, so that its
+    /// cookie alone finds the entry, whatever address its packets carry. Which flow it is, the entry says.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of_stream(socket_cookie: u64) -> Self {
+        Self {
+            socket_cookie,
+            remote_address: Address::NONE,
+            remote_port_be: 0,
+            protocol: PROTOCOL_TCP,
+            family: 0,
+            padding: 0,
+        }
+    }
+}
+
 /// What is known of a flow: the value of the kernel's flow table, and the body of each report.
+///
+/// An entry of the table takes whole cache lines, of which the table's own part takes the first 80 bytes. What is written
+/// with each packet that leaves, and with each that arrives, is in lines of its own: the two are mostly on different CPUs.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlowState {
-    /// The process that asked for the flow.
-    pub connector: Identity,
-    /// The process that last sent on it, where it is another one; `tgid` 0 otherwise.
-    pub sender: Identity,
-    /// Local address; valid when `local_port_be` or the address is not 0.
-    /// Of a packet socket, the name of the interface that it is bound to (`IFNAMSIZ` is 16 as well).
-    pub local_address: Address,
-    /// Where packets really go if the network translates the address asked for.
-    pub translated_address: Address,
+    /// Which flow. An entry of the table is found by it, or by [`FlowKey::of_stream`].
+    pub key: FlowKey,
+    /// What is true of it.
+    pub flags: FlowFlags,
     /// Local port in network byte order.
     pub local_port_be: u16,
     /// Port that goes with `translated_address`, in network byte order.
@@ -201,48 +216,61 @@ pub struct FlowState {
     pub ether_type_be: u16,
     /// Named padding.
     pub padding: u16,
-    /// Index of the interface that a packet socket writes to; 0 unknown.
-    pub interface: u32,
-    /// How often another process than the last one was seen to send.
-    pub sender_changes: u32,
-    /// What is true of it.
-    pub flags: FlowFlags,
     /// First sight, ns since boot.
     pub first_boot_ns: u64,
     /// End of the TCP handshake, ns since boot; 0 if none.
     pub established_boot_ns: u64,
     /// First payload byte out, ns since boot; 0 if none.
     pub first_sent_boot_ns: u64,
-    /// Last packet, ns since boot.
-    pub last_boot_ns: u64,
-    /// Last report to the daemon, ns since boot.
-    pub reported_boot_ns: u64,
-    /// Payload bytes moved, both ways, at the last report.
-    pub reported_bytes: u64,
-    /// Transport payload bytes that left the host, retransmissions not counted. Of a packet socket, bytes of frames.
-    pub payload_out_bytes: u64,
-    /// Transport payload bytes that arrived, retransmissions not counted.
-    pub payload_in_bytes: u64,
-    /// Bytes of IP packets that left, headers and retransmissions included.
-    pub wire_out_bytes: u64,
+    /// How often another process than the last one was seen to send.
+    pub sender_changes: u32,
+    /// Index of the interface that a packet socket writes to; 0 unknown.
+    pub interface: u32,
+    /// Local address; valid when `local_port_be` or the address is not 0.
+    /// Of a packet socket, the name of the interface that it is bound to (`IFNAMSIZ` is 16 as well).
+    pub local_address: Address,
     /// Bytes of IP packets that arrived.
     pub wire_in_bytes: u64,
-    /// Packets that left, each segment of an offloaded packet counted.
-    pub packets_out: u64,
     /// Packets that arrived.
     pub packets_in: u64,
-    /// Bytes that processes handed to the socket (rungs above the base).
-    pub queued_out_bytes: u64,
     /// Bytes that processes took from the socket (rungs above the base).
     pub queued_in_bytes: u64,
     /// Payload that TCP had sent when a connection older than the programs was found.
     pub before_out_bytes: u64,
     /// Payload that TCP had received by then.
     pub before_in_bytes: u64,
+    /// Where packets really go if the network translates the address asked for.
+    pub translated_address: Address,
+    /// Packets that had arrived with the last of them that carried payload.
+    pub last_packets_in: u64,
+    /// Transport payload bytes that left the host, retransmissions not counted. Of a packet socket, bytes of frames.
+    pub payload_out_bytes: u64,
+    /// Transport payload bytes that arrived, retransmissions not counted.
+    pub payload_in_bytes: u64,
+    /// Bytes of IP packets that left, headers and retransmissions included.
+    pub wire_out_bytes: u64,
+    /// Packets that left, each segment of an offloaded packet counted.
+    pub packets_out: u64,
+    /// Bytes that processes handed to the socket (rungs above the base).
+    pub queued_out_bytes: u64,
     /// Highest TCP sequence number sent plus one.
     pub tcp_sent_high: u32,
     /// Highest TCP sequence number received plus one.
     pub tcp_received_high: u32,
+    /// Last packet with payload, or last milestone, ns since boot.
+    pub last_boot_ns: u64,
+    /// Last report to the daemon, ns since boot.
+    pub reported_boot_ns: u64,
+    /// Payload bytes moved, both ways, at the last report.
+    pub reported_bytes: u64,
+    /// Packets that had left with the last of them that carried payload.
+    pub last_packets_out: u64,
+    /// The process that asked for the flow.
+    pub connector: Identity,
+    /// The process that last sent on it, where it is another one; `tgid` 0 otherwise.
+    pub sender: Identity,
+    /// Named padding, to the end of a cache line.
+    pub end_padding: [u64; 2],
 }
 
 /// A report on a flow.
@@ -251,9 +279,7 @@ pub struct FlowState {
 pub struct FlowRecord {
     /// Kind, reason, size, time.
     pub header: Header,
-    /// Which flow.
-    pub key: FlowKey,
-    /// Its state at `header.boot_ns`.
+    /// The flow's state at `header.boot_ns`.
     pub state: FlowState,
 }
 
@@ -392,10 +418,11 @@ const _: () = {
     assert!(size_of::<Identity>() == 80);
     assert!(size_of::<FlowKey>() == 32);
     assert!(size_of::<FlowFlags>() == 24);
-    assert!(size_of::<FlowState>() == 368);
-    assert!(core::mem::offset_of!(FlowState, flags) == 208);
-    assert!(core::mem::offset_of!(FlowState, payload_out_bytes) == 280);
-    assert!(size_of::<FlowRecord>() == 416);
+    assert!(size_of::<FlowState>() == 432);
+    assert!(core::mem::offset_of!(FlowState, flags) == 32);
+    assert!(core::mem::offset_of!(FlowState, wire_in_bytes) == 112);
+    assert!(core::mem::offset_of!(FlowState, payload_out_bytes) == 176);
+    assert!(size_of::<FlowRecord>() == 448);
     assert!(size_of::<FlowHintRecord>() == 48);
     assert!(size_of::<SocketReleasedRecord>() == 24);
     assert!(size_of::<ExecRecord>() == 880);

@@ -18,6 +18,10 @@ pub struct Settings {
     pub typed_programs_have_sockets: u32,
     /// Not 0: the send tracepoints run, and want to know which address each thread's send goes to.
     pub notes_addressed_sends: u32,
+    /// Not 0: every program may have the current task as a typed pointer, whose fields are loads.
+    pub has_typed_task: u32,
+    /// Named padding.
+    pub padding: u32,
 }
 
 impl Settings {
@@ -30,10 +34,12 @@ impl Settings {
         capture: 1,
         typed_programs_have_sockets: 0,
         notes_addressed_sends: 0,
+        has_typed_task: 0,
+        padding: 0,
     };
 }
 
-const _: () = assert!(size_of::<Settings>() == 40);
+const _: () = assert!(size_of::<Settings>() == 48);
 
 // SAFETY: `repr(C)`, only integers, padding is named, any bit pattern is valid.
 #[cfg(feature = "user")]

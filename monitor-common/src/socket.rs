@@ -9,7 +9,7 @@ use crate::record::{FlowKey, Identity};
 pub struct SocketState {
     /// The process that created it, or that last connected or addressed a datagram with it. `tgid` 0: not known.
     pub identity: Identity,
-    /// The flow that it last opened; cookie 0: none yet.
+    /// The flow that it last opened, which of a TCP socket is found without this; cookie 0: none yet.
     pub flow: FlowKey,
     /// The socket's own cookie. Another one than the socket's says that this is a copy of its listener's state.
     pub cookie: u64,
@@ -17,8 +17,6 @@ pub struct SocketState {
     pub open_flows: u32,
     /// The identity is that of the creator: no connect or send hook has run.
     pub created_only: u8,
-    /// The socket-operations program reports the end.
-    pub end_by_state: u8,
     /// Several threads address datagrams with it: `flow` need not be the one that the current thread sends on.
     pub is_shared: u8,
     /// The last descriptor was closed: what the kernel still sends on it says goodbye.
@@ -27,26 +25,15 @@ pub struct SocketState {
     pub has_flagged: u8,
     /// The socket is older than the hooks, and the daemon found the process that holds it.
     pub is_snapshot: u8,
-    /// Packets were counted here that `flow`'s entry does not have yet.
-    pub is_ahead: u8,
     /// A process asked for `flow`, or it was found with the socket: its address is not the one of a packet, which the
     /// network may have translated.
     pub is_asked: u8,
-    /// Highest TCP sequence number received on `flow` plus one.
-    pub received_high: u32,
-    /// Packets of `flow` that left, if it is TCP: all of them. Its entry gets this and the next three with the next payload
-    /// or milestone, so that a packet of headers alone costs an addition here.
-    pub packets_out: u64,
-    /// Packets that arrived.
-    pub packets_in: u64,
-    /// Bytes of IP packets that left.
-    pub wire_out_bytes: u64,
-    /// Bytes of IP packets that arrived.
-    pub wire_in_bytes: u64,
+    /// Named padding.
+    pub padding: [u8; 6],
 }
 
 // An interface between two separately compiled programs.
-const _: () = assert!(size_of::<SocketState>() == 168);
+const _: () = assert!(size_of::<SocketState>() == 136);
 
 // SAFETY: `repr(C)`, only integers and byte arrays, padding is named, any bit pattern is valid.
 #[cfg(feature = "user")]

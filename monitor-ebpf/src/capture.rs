@@ -45,11 +45,12 @@ pub(crate) struct Accounted<'a> {
 
 /// Captures the packet's payload if it may hold a name.
 #[inline(always)]
-pub(crate) fn seen(packet: &Accounted<'_>, key: &FlowKey, flow: &FlowState) {
+pub(crate) fn seen(packet: &Accounted<'_>, flow: &FlowState) {
     // A FIN may tell of bytes that passed unseen, and carry none.
     if packet.moved_bytes == 0 || packet.payload_bytes == 0 || setting!(capture) == 0 || flow.flags.inbound != 0 {
         return;
     }
+    let key = &flow.key;
     let outgoing = packet.direction == Direction::Out;
     let (total, packets) =
         if outgoing { (flow.payload_out_bytes, flow.packets_out) } else { (flow.payload_in_bytes, flow.packets_in) };

@@ -16,6 +16,7 @@ use aya_ebpf::{
 use aya_log_ebpf::debug;
 use monitor_common::{
     address::Address,
+    packet::PROTOCOL_TCP,
     record::{FAMILY_IPV4, FAMILY_IPV6, FlowKey, reason},
     socket::SocketState,
 };
@@ -25,6 +26,7 @@ use crate::{
     identity::{Actor, read_current},
     maps::ADDRESSED_SENDS,
     read, setting,
+    socket::SOCK_STREAM,
     storage::{Following as _, own_state},
 };
 
@@ -32,7 +34,6 @@ use crate::{
 #[inline(always)]
 pub(crate) fn connecting(ctx: &SockAddrContext, family: u8) {
     let key = destination(ctx, family);
-    let Some(state) = own_state(socket(ctx), key.socket_cookie) else { return };
     // SAFETY: the context of a socket-address hook.
     let namespace = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) };
     // SAFETY: takes no arguments.
@@ -40,20 +41,46 @@ pub(crate) fn connecting(ctx: &SockAddrContext, family: u8) {
     if setting!(verbose) != 0 {
         debug!(ctx, "connect: tgid {} family {} protocol {}", Actor::current().tgid, key.family, key.protocol);
     }
+    // SAFETY: as above; the verifier checks the field's access.
+    if key.protocol == PROTOCOL_TCP && unsafe { (*ctx.sock_addr).type_ } == SOCK_STREAM {
+        connecting_stream(&key, namespace, now_ns);
+    } else {
+        connecting_datagrams(ctx, &key, namespace, now_ns);
+    }
+}
+
+/// A process asks for a TCP connection. Nothing is kept at the socket: its cookie finds the flow.
+#[inline(always)]
+fn connecting_stream(key: &FlowKey, namespace: u64, now_ns: u64) {
+    let entry = FlowKey::of_stream(key.socket_cookie);
+    if let Some(existing) = flow::find(&entry) {
+        // The same socket asks again, after an attempt that ended before it began.
+        if existing.key == *key && existing.flags.closed == 0 {
+            existing.flags.attempted = 1;
+            flow::note_sender(existing, Actor::current());
+            return;
+        }
+        // For another destination: that attempt is over.
+        flow::close(&entry, existing, now_ns);
+    }
+    flow::open(&entry, key, Connector::Current(namespace), flow::ATTEMPTED, now_ns, reason::ATTEMPT);
+}
+
+/// A process sets the destination of a datagram socket, or asks for an association.
+#[inline(always)]
+fn connecting_datagrams(ctx: &SockAddrContext, key: &FlowKey, namespace: u64, now_ns: u64) {
+    let Some(state) = own_state(socket(ctx), key.socket_cookie) else { return };
     // A socket without an open flow has none to this destination either.
-    let existing = if state.open_flows == 0 { None } else { flow::find(&key) };
+    let existing = if state.open_flows == 0 { None } else { flow::find(key) };
     if let Some(existing) = existing {
         // The same socket asks for the same destination again, after a failure or a disconnect.
         read_current(&mut state.identity, namespace);
         existing.flags.attempted = 1;
-        flow::note_sender(&key, existing, Actor::current());
-        if state.flow != key {
-            state.follow(&key, Some(existing));
-        }
+        flow::note_sender(existing, Actor::current());
     } else {
-        open(state, &key, namespace, now_ns);
-        state.follow(&key, None);
+        open(state, key, namespace, now_ns);
     }
+    state.follow(key);
     state.created_only = 0;
 }
 
@@ -61,7 +88,8 @@ pub(crate) fn connecting(ctx: &SockAddrContext, family: u8) {
 /// flow, and copied from there.
 #[inline(always)]
 fn open(state: &mut SocketState, key: &FlowKey, namespace: u64, now_ns: u64) {
-    let Some(flow) = flow::open(key, Connector::Current(namespace), flow::ATTEMPTED, now_ns, reason::ATTEMPT) else {
+    let Some(flow) = flow::open(key, key, Connector::Current(namespace), flow::ATTEMPTED, now_ns, reason::ATTEMPT)
+    else {
         read_current(&mut state.identity, namespace);
         return;
     };
@@ -94,7 +122,7 @@ pub(crate) fn sending(ctx: &SockAddrContext, family: u8) {
         if !actor.is(&state.identity) {
             read_current(&mut state.identity, namespace);
         }
-        flow::note_sender(&key, existing, actor);
+        flow::note_sender(existing, actor);
     } else {
         open(state, &key, namespace, now_ns);
     }

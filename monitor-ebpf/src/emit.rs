@@ -27,12 +27,12 @@ pub(crate) fn count_loss(reason: LossReason) {
     }
 }
 
-/// Reports `state` of flow `key`. `false` if the ring was full: the flow table still holds the truth. Of an ordinary flow
+/// Reports `state` of its flow. `false` if the ring was full: the flow table still holds the truth. Of an ordinary flow
 /// only the end is told as it is, because its entry goes; before that the daemon learns that there is something to read.
 #[inline(always)]
-pub(crate) fn flow(key: &FlowKey, state: &FlowState, why: u16, now_ns: u64) -> bool {
+pub(crate) fn flow(state: &FlowState, why: u16, now_ns: u64) -> bool {
     if state.flags.flagged == 0 && why != reason::CLOSED {
-        return hint(key, why, now_ns);
+        return hint(&state.key, why, now_ns);
     }
     let size_bytes = size_of::<FlowRecord>() as u32;
     let header = Header { kind: kind::FLOW, reason: why, size_bytes, boot_ns: now_ns };
@@ -41,7 +41,7 @@ pub(crate) fn flow(key: &FlowKey, state: &FlowState, why: u16, now_ns: u64) -> b
             count_loss(LossReason::FlaggedRingFull);
             return false;
         };
-        write_flow(entry.as_mut_ptr(), header, key, state);
+        write_flow(entry.as_mut_ptr(), header, state);
         entry.submit(0);
         return true;
     }
@@ -49,7 +49,7 @@ pub(crate) fn flow(key: &FlowKey, state: &FlowState, why: u16, now_ns: u64) -> b
         count_loss(LossReason::FlowRingFull);
         return false;
     };
-    write_flow(entry.as_mut_ptr(), header, key, state);
+    write_flow(entry.as_mut_ptr(), header, state);
     entry.submit(flow_wake_flags());
     true
 }
@@ -128,11 +128,10 @@ pub(crate) fn process<T>(record: &T) {
 }
 
 #[inline(always)]
-fn write_flow(record: *mut FlowRecord, header: Header, key: &FlowKey, state: &FlowState) {
+fn write_flow(record: *mut FlowRecord, header: Header, state: &FlowState) {
     // SAFETY: `record` points to a reserved ring entry of this size and alignment.
     unsafe {
         (&raw mut (*record).header).write(header);
-        (&raw mut (*record).key).write(*key);
         (&raw mut (*record).state).write(*state);
     }
 }
@@ -145,9 +144,10 @@ fn write_untracked(record: *mut FlowRecord, key: &FlowKey, connector: Connector<
         size_bytes: size_of::<FlowRecord>() as u32,
         boot_ns: now_ns,
     };
-    write_flow(record, header, key, &EMPTY);
+    write_flow(record, header, &EMPTY);
     // SAFETY: `record` points to a reserved ring entry of this size and alignment, written above.
     let state = unsafe { &mut (*record).state };
+    state.key = *key;
     connector.write(&mut state.connector);
     state.flags = flags;
     state.first_boot_ns = now_ns;

@@ -45,7 +45,7 @@ impl<'a> Connector<'a> {
     }
 }
 
-/// The flow's entry, in whichever table holds it.
+/// The entry that has this key, in whichever table holds it.
 #[inline(always)]
 pub(crate) fn find<'a>(key: &FlowKey) -> Option<&'a mut FlowState> {
     let entry = match FLOWS.get_ptr_mut(key) {
@@ -57,13 +57,20 @@ pub(crate) fn find<'a>(key: &FlowKey) -> Option<&'a mut FlowState> {
     unsafe { entry.as_mut() }
 }
 
-/// Opens a flow: decides whether it is flagged, and puts it into the table, with what `flags` says of it. When the table
-/// is full the flow is reported once, without counters, and `None` is returned.
+/// The connection of the TCP socket with this cookie.
+#[inline(always)]
+pub(crate) fn stream<'a>(cookie: u64) -> Option<&'a mut FlowState> {
+    find(&FlowKey::of_stream(cookie))
+}
+
+/// Opens a flow: decides whether it is flagged, and puts it into the table as `entry`, with what `flags` says of it. When
+/// the table is full the flow is reported once, without counters, and `None` is returned.
 ///
 /// The entry is put in empty and filled in place. It cannot be built in memory of the CPU's own first: a process that
 /// connects is interrupted by packets, which open flows too, and on some kernels by another process that connects.
 #[inline(always)]
 pub(crate) fn open<'a>(
+    entry: &FlowKey,
     key: &FlowKey,
     connector: Connector<'_>,
     flags: FlowFlags,
@@ -72,11 +79,11 @@ pub(crate) fn open<'a>(
 ) -> Option<&'a mut FlowState> {
     let flagged = is_flagged(key);
     let inserted = if flagged {
-        FLAGGED_FLOWS.insert(key, &EMPTY, u64::from(BPF_NOEXIST))
+        FLAGGED_FLOWS.insert(entry, &EMPTY, u64::from(BPF_NOEXIST))
     } else {
-        FLOWS.insert(key, &EMPTY, u64::from(BPF_NOEXIST))
+        FLOWS.insert(entry, &EMPTY, u64::from(BPF_NOEXIST))
     };
-    let state = find(key);
+    let state = find(entry);
     if inserted.is_err() {
         if state.is_none() {
             emit::count_loss(if flagged { LossReason::FlaggedTableFull } else { LossReason::FlowTableFull });
@@ -87,6 +94,7 @@ pub(crate) fn open<'a>(
         return state;
     }
     let state = state?;
+    state.key = *key;
     connector.write(&mut state.connector);
     state.first_boot_ns = now_ns;
     state.last_boot_ns = now_ns;
@@ -101,15 +109,24 @@ pub(crate) fn open<'a>(
     // SAFETY: a field of the entry; volatile, so that it is written after the others.
     unsafe { (&raw mut state.flags.filled).write_volatile(1) };
     if report != 0 {
-        emit::flow(key, state, report, now_ns);
+        emit::flow(state, report, now_ns);
     }
     Some(state)
+}
+
+/// Sets one of a flow's facts. A write that changes nothing would still take the cache line from the CPU that looks the
+/// entry up.
+#[inline(always)]
+pub(crate) fn learn(fact: &mut u8) {
+    if *fact == 0 {
+        *fact = 1;
+    }
 }
 
 /// Notes that the current process sends on a flow. Another one than the last is reported, at once until many have
 /// changed places, so that processes which take turns on one socket do not make a report of each send.
 #[inline(always)]
-pub(crate) fn note_sender(key: &FlowKey, state: &mut FlowState, actor: Actor) {
+pub(crate) fn note_sender(state: &mut FlowState, actor: Actor) {
     let last = if state.sender.tgid == 0 { &mut state.connector } else { &mut state.sender };
     if actor.is(last) {
         return;
@@ -125,18 +142,18 @@ pub(crate) fn note_sender(key: &FlowKey, state: &mut FlowState, actor: Actor) {
     let now_ns = unsafe { bpf_ktime_get_boot_ns() };
     if sender_report_is_due(state.sender_changes, now_ns, state.reported_boot_ns, setting!(report_interval_ns)) {
         state.reported_boot_ns = now_ns;
-        emit::flow(key, state, reason::SENDER, now_ns);
+        emit::flow(state, reason::SENDER, now_ns);
     }
 }
 
-/// Reports a flow's end and forgets it. If the report finds no room the entry stays, marked as closed, and the daemon
-/// collects it.
+/// Reports the end of a flow that is kept as `entry`, and forgets it. If the report finds no room the entry stays, marked
+/// as closed, and the daemon collects it.
 #[inline(always)]
-pub(crate) fn close(key: &FlowKey, state: &mut FlowState, now_ns: u64) {
+pub(crate) fn close(entry: &FlowKey, state: &mut FlowState, now_ns: u64) {
     state.flags.closed = 1;
     let flagged = state.flags.flagged != 0;
-    if emit::flow(key, state, reason::CLOSED, now_ns) {
-        let _ = if flagged { FLAGGED_FLOWS.remove(key) } else { FLOWS.remove(key) };
+    if emit::flow(state, reason::CLOSED, now_ns) {
+        let _ = if flagged { FLAGGED_FLOWS.remove(entry) } else { FLOWS.remove(entry) };
     }
 }
 
@@ -159,6 +176,10 @@ fn is_flagged(key: &FlowKey) -> bool {
     }
     FLAGGED_IPV6.get(&Key::new(128, key.remote_address.octets())).is_some()
 }
+
+/// No flow's key.
+pub(crate) const NO_FLOW: FlowKey =
+    FlowKey { socket_cookie: 0, remote_address: Address::NONE, remote_port_be: 0, protocol: 0, family: 0, padding: 0 };
 
 const NOBODY: Identity = Identity {
     start_boot_ns: 0,
@@ -208,33 +229,37 @@ pub(crate) const ATTEMPTED: FlowFlags = FlowFlags { attempted: 1, ..NO_FLAGS };
 
 /// What every entry starts as.
 pub(crate) static EMPTY: FlowState = FlowState {
-    connector: NOBODY,
-    sender: NOBODY,
-    local_address: Address::NONE,
-    translated_address: Address::NONE,
+    key: NO_FLOW,
+    flags: NO_FLAGS,
     local_port_be: 0,
     translated_port_be: 0,
     ether_type_be: 0,
     padding: 0,
-    interface: 0,
-    sender_changes: 0,
-    flags: NO_FLAGS,
     first_boot_ns: 0,
     established_boot_ns: 0,
     first_sent_boot_ns: 0,
-    last_boot_ns: 0,
-    reported_boot_ns: 0,
-    reported_bytes: 0,
-    payload_out_bytes: 0,
-    payload_in_bytes: 0,
-    wire_out_bytes: 0,
+    sender_changes: 0,
+    interface: 0,
+    local_address: Address::NONE,
     wire_in_bytes: 0,
-    packets_out: 0,
     packets_in: 0,
-    queued_out_bytes: 0,
     queued_in_bytes: 0,
     before_out_bytes: 0,
     before_in_bytes: 0,
+    translated_address: Address::NONE,
+    last_packets_in: 0,
+    payload_out_bytes: 0,
+    payload_in_bytes: 0,
+    wire_out_bytes: 0,
+    packets_out: 0,
+    queued_out_bytes: 0,
     tcp_sent_high: 0,
     tcp_received_high: 0,
+    last_boot_ns: 0,
+    reported_boot_ns: 0,
+    reported_bytes: 0,
+    last_packets_out: 0,
+    connector: NOBODY,
+    sender: NOBODY,
+    end_padding: [0; 2],
 };

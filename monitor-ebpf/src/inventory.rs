@@ -101,7 +101,8 @@ fn connected(sk: u64, key: FlowKey, family: u8, state: &mut SocketState) {
     // A socket that never listened has no room for waiting connections; one that was accepted has its listener's.
     let backlog: u32 = field(sk, offset!(sock_backlog_max)).unwrap_or(0);
     let inbound = key.protocol == PROTOCOL_TCP && backlog != 0;
-    let flow = if let Some(flow) = flow::find(&key) {
+    let entry = if key.protocol == PROTOCOL_TCP { FlowKey::of_stream(key.socket_cookie) } else { key };
+    let flow = if let Some(flow) = flow::find(&entry) {
         if flow.connector.tgid == 0 {
             flow.connector = state.identity;
         }
@@ -109,10 +110,14 @@ fn connected(sk: u64, key: FlowKey, family: u8, state: &mut SocketState) {
     } else {
         // SAFETY: takes no arguments.
         let now_ns = unsafe { bpf_ktime_get_boot_ns() };
-        let Some(flow) = flow::open(&key, Connector::Known(&state.identity), FOUND, now_ns, 0) else { return };
+        let Some(flow) = flow::open(&entry, &key, Connector::Known(&state.identity), FOUND, now_ns, 0) else {
+            return;
+        };
         (flow.local_address, flow.local_port_be) = sock::local(sk, family);
-        state.flow_opened(flow);
-        state.follow(&key, Some(flow));
+        if key.protocol != PROTOCOL_TCP {
+            state.flow_opened(flow);
+            state.follow(&key);
+        }
         flow
     };
     flow.flags.snapshot = 1;

@@ -48,6 +48,8 @@ pub(crate) enum Direction {
 
 /// A packet and what is known of it.
 struct Seen<'a> {
+    /// The socket's.
+    cookie: u64,
     headers: &'a Headers,
     direction: Direction,
     /// It is of a TCP connection.
@@ -93,14 +95,14 @@ pub(crate) fn seen(ctx: &SkBuffContext, direction: Direction) {
     let skb = ctx.skb.skb;
     let Some(sk) = full_socket(skb) else { return };
     // SAFETY: a socket from the context, checked to be there.
-    let (is_raw, protocol) = unsafe { ((*sk).type_ == SOCK_RAW, (*sk).protocol) };
-    // Nothing about a UDP socket's packets is asked of its state, so that each datagram is spared the look.
-    let mut state = if protocol == u32::from(PROTOCOL_UDP) && !is_raw { None } else { SOCKETS.get(sk) };
+    let (kind, protocol) = unsafe { ((*sk).type_, (*sk).protocol) };
+    // What a process makes on a raw socket is no part of a connection, whatever its header says.
+    let has_stream = protocol == u32::from(PROTOCOL_TCP) && kind != SOCK_RAW;
+    // SAFETY: the context of a packet hook.
+    let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
+    let mut stream = if has_stream { flow::stream(cookie) } else { None };
     // What arrives opens no flow, so that a socket without one has nothing to count; only who began with UDP is noted.
-    if direction == Direction::In
-        && protocol != u32::from(PROTOCOL_UDP)
-        && state.as_ref().is_none_or(|state| state.open_flows == 0)
-    {
+    if direction == Direction::In && stream.is_none() && !may_be_first(sk, kind, protocol, has_stream) {
         return;
     }
     let Some(headers) = read_headers(&SkBuffPacket(skb)) else {
@@ -111,46 +113,45 @@ pub(crate) fn seen(ctx: &SkBuffContext, direction: Direction) {
     let (length_bytes, segments) = unsafe { ((*skb).len, (*skb).gso_segs) };
     let headers = forget_the_way(&headers, length_bytes);
     let payload_bytes = length_bytes.saturating_sub(headers.header_bytes);
-    // What a process makes on a raw socket is no part of a stream, whatever its header says.
-    let is_stream = headers.protocol == PROTOCOL_TCP && !is_raw;
-    if payload_bytes == 0
-        && is_stream
-        && let Some(state) = &mut state
-        && is_counted(state, &headers, direction, length_bytes)
-    {
-        return;
+    let wire = wire_bytes(length_bytes, headers.header_bytes, segments);
+    // What carries a connection's packets inside others is no part of it either.
+    let is_stream = has_stream && headers.protocol == PROTOCOL_TCP;
+    let packet = Seen { cookie, headers: &headers, direction, is_stream, payload_bytes, wire_bytes: wire };
+    // A connection's bare packets open nothing: after its end there are some more.
+    if is_stream && payload_bytes == 0 {
+        let Some(flow) = &mut stream else { return };
+        if !tells_more(flow, &packet) {
+            count(flow, direction, wire);
+            return;
+        }
     }
-    // SAFETY: the context of a packet hook.
-    let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
     // SAFETY: takes no arguments.
     let now_ns = unsafe { bpf_ktime_get_boot_ns() };
-    let mut key = packet_key(&headers, cookie, direction);
-    let wire = wire_bytes(length_bytes, headers.header_bytes, segments);
-    // Of a socket with several destinations the last one tells where what its process just sent went.
-    if direction == Direction::Out
-        && !is_stream
-        && let Some(state) = &mut state
-        && state.is_asked == 0
-        && state.flow.socket_cookie != 0
-    {
-        state.flow = key;
-    }
-    let packet = Seen { headers: &headers, direction, is_stream, payload_bytes, wire_bytes: wire };
-    let Some(flow) = flow_of(&mut key, sk, &packet, now_ns) else { return };
+    let flow = match stream {
+        Some(flow) if is_stream => Some(flow),
+        _ if is_stream => unseen_stream(sk, &packet, now_ns),
+        _ => flow_of(sk, &packet, now_ns),
+    };
+    let Some(flow) = flow else { return };
     if flow.flags.midstream != 0 && flow.connector.tgid == 0 {
         learn_process(flow, sk);
     }
-    let state = if is_stream {
-        // Asked for again if there was none: it may have been made with the flow.
-        state.or_else(|| SOCKETS.get(sk)).filter(|state| state.flow == key)
-    } else {
-        None
-    };
-    let moved_bytes = account(flow, state, &packet);
+    let moved_bytes = account(flow, &packet);
     flow.last_boot_ns = now_ns;
+    match direction {
+        Direction::Out => flow.last_packets_out = flow.packets_out,
+        Direction::In => flow.last_packets_in = flow.packets_in,
+    }
+    // Another CPU is about to fill the entry in: what it is about is not known yet, and the next packet tells.
+    if flow.flags.filled == 0 {
+        return;
+    }
+    if is_stream && direction == Direction::Out && is_elsewhere(flow, &headers) {
+        note_translation(flow, &headers);
+    }
     // Before any report, so that the names are there when the flow is judged.
     let accounted = Accounted { skb, headers: &headers, direction, payload_bytes, moved_bytes, now_ns };
-    capture::seen(&accounted, &key, flow);
+    capture::seen(&accounted, flow);
     if flow.local_port_be == 0 {
         let (address, port_be) = match direction {
             Direction::Out => (headers.source, headers.source_port_be),
@@ -162,11 +163,11 @@ pub(crate) fn seen(ctx: &SkBuffContext, direction: Direction) {
     if direction == Direction::Out && flow.flags.sent == 0 && (moved_bytes > 0 || !is_stream) {
         flow.flags.sent = 1;
         flow.first_sent_boot_ns = now_ns;
-        report(&key, flow, reason::FIRST_PAYLOAD, now_ns);
+        report(flow, reason::FIRST_PAYLOAD, now_ns);
         return;
     }
     if direction == Direction::In && moved_bytes > 0 {
-        flow.flags.received = 1;
+        flow::learn(&mut flow.flags.received);
     }
     let settings = Settings {
         report_interval_ns: setting!(report_interval_ns),
@@ -175,8 +176,21 @@ pub(crate) fn seen(ctx: &SkBuffContext, direction: Direction) {
     };
     let total = flow.payload_out_bytes + flow.payload_in_bytes;
     if moved_bytes > 0 && report_is_due(&settings, now_ns, flow.reported_boot_ns, total, flow.reported_bytes) {
-        report(&key, flow, reason::PROGRESS, now_ns);
+        report(flow, reason::PROGRESS, now_ns);
     }
+}
+
+/// Whether a packet that arrived at a socket without a connection is looked at.
+#[inline(always)]
+fn may_be_first(sk: *mut bpf_sock, kind: u32, protocol: u32, has_stream: bool) -> bool {
+    if has_stream {
+        return false;
+    }
+    // Nothing about a UDP socket's packets is asked of its state, so that each datagram is spared the look.
+    if protocol == u32::from(PROTOCOL_UDP) && kind != SOCK_RAW {
+        return true;
+    }
+    SOCKETS.get(sk).is_some_and(|state| state.open_flows != 0)
 }
 
 /// The same headers, of which the verifier no longer knows by which way through the parser they came: it would follow
@@ -214,10 +228,10 @@ fn forget_the_way(headers: &Headers, length_bytes: u32) -> Headers {
 }
 
 #[inline(always)]
-fn report(key: &FlowKey, flow: &mut FlowState, why: u16, now_ns: u64) {
+fn report(flow: &mut FlowState, why: u16, now_ns: u64) {
     flow.reported_boot_ns = now_ns;
     flow.reported_bytes = flow.payload_out_bytes + flow.payload_in_bytes;
-    emit::flow(key, flow, why, now_ns);
+    emit::flow(flow, why, now_ns);
 }
 
 /// The process of a flow that a packet opened, when the daemon has since found who holds the socket.
@@ -233,38 +247,66 @@ fn learn_process(flow: &mut FlowState, sk: *mut bpf_sock) {
     flow.reported_boot_ns = 0;
 }
 
-/// The flow that a packet belongs to; `key` becomes that flow's key. Opened here only when this host sends on a socket
-/// whose connect or addressed send was not seen: what arrives unasked opens nothing, or strangers could fill the table.
+/// The connection of a packet with payload, opened here if this host sends: its beginning was not seen.
 #[inline(always)]
-fn flow_of<'a>(key: &mut FlowKey, sk: *mut bpf_sock, packet: &Seen<'_>, now_ns: u64) -> Option<&'a mut FlowState> {
-    let Seen { headers, direction, is_stream, .. } = *packet;
-    if let Some(flow) = flow::find(key) {
+fn unseen_stream<'a>(sk: *mut bpf_sock, packet: &Seen<'_>, now_ns: u64) -> Option<&'a mut FlowState> {
+    if packet.direction == Direction::In {
+        return None;
+    }
+    let cookie = packet.cookie;
+    let key = packet_key(packet.headers, cookie, Direction::Out);
+    let (connector, from_creation) = match SOCKETS.get(sk) {
+        Some(state) if state.cookie == cookie => (Connector::of_socket(&state.identity), state.created_only),
+        _ => (Connector::Unknown, 0),
+    };
+    let flow = flow::open(&FlowKey::of_stream(cookie), &key, connector, flow::NO_FLAGS, now_ns, 0)?;
+    // Set here and not handed to `open`: what is decided before it is another path for the verifier through all of it.
+    flow.flags.identity_from_creation = from_creation;
+    flow.flags.midstream = 1;
+    Some(flow)
+}
+
+/// The flow that a packet belongs to which is no connection's. Opened here only when this host sends on a socket whose
+/// connect or addressed send was not seen: what arrives unasked opens nothing, or strangers could fill the table.
+#[inline(always)]
+fn flow_of<'a>(sk: *mut bpf_sock, packet: &Seen<'_>, now_ns: u64) -> Option<&'a mut FlowState> {
+    let Seen { cookie, headers, direction, .. } = *packet;
+    let key = packet_key(headers, cookie, direction);
+    // Of a socket with several destinations the last one tells where what its process just sent went.
+    if direction == Direction::Out
+        && headers.protocol != PROTOCOL_UDP
+        && let Some(state) = SOCKETS.get(sk)
+        && state.is_asked == 0
+        && state.flow.socket_cookie != 0
+    {
+        state.flow = key;
+    }
+    if let Some(flow) = flow::find(&key) {
         return Some(flow);
     }
-    // A connection's bare packets open nothing: after its end there are some more.
-    let opens = direction == Direction::Out && (packet.payload_bytes > 0 || !is_stream);
-    let state = if opens { own_state(sk, key.socket_cookie)? } else { SOCKETS.get(sk)? };
-    if let Some(flow) = translated(key, state, packet) {
+    let opens = direction == Direction::Out;
+    let state = if opens { own_state(sk, cookie)? } else { SOCKETS.get(sk)? };
+    if let Some(flow) = translated(state, packet) {
         return Some(flow);
     }
     if direction == Direction::In && headers.protocol == PROTOCOL_UDP {
-        unasked::arrived(key, packet.payload_bytes, packet.wire_bytes, now_ns);
+        unasked::arrived(&key, packet.payload_bytes, packet.wire_bytes, now_ns);
         return None;
     }
     if !opens || is_kernels_own(state, packet) || is_farewell(state, headers) {
         return None;
     }
     let connector = Connector::of_socket(&state.identity);
-    let flow = flow::open(key, connector, flow::NO_FLAGS, now_ns, 0)?;
+    let flow = flow::open(&key, &key, connector, flow::NO_FLAGS, now_ns, 0)?;
     // Set here and not handed to `open`: what is decided before it is another path for the verifier through all of it.
     flow.flags.identity_from_creation = state.created_only;
-    if is_stream || state.identity.tgid == 0 {
+    if state.identity.tgid == 0 {
         flow.flags.midstream = 1;
     } else if flow.flags.inbound == 0 {
         flow.flags.attempted = 1;
     }
     state.flow_opened(flow);
-    state.follow(key, Some(flow));
+    state.flow = key;
     state.is_asked = 0;
     Some(flow)
 }
@@ -273,7 +315,7 @@ fn flow_of<'a>(key: &mut FlowKey, sk: *mut bpf_sock, packet: &Seen<'_>, now_ns: 
 /// no process made. A raw socket that is older than the programs looks the same until its process sends again.
 #[inline(always)]
 fn is_kernels_own(state: &SocketState, packet: &Seen<'_>) -> bool {
-    state.identity.tgid == 0 && !packet.is_stream && packet.headers.protocol != PROTOCOL_UDP
+    state.identity.tgid == 0 && packet.headers.protocol != PROTOCOL_UDP
 }
 
 /// Whether nobody holds the socket any more: SCTP ends an association after its socket was closed, and a flow opened then
@@ -287,27 +329,38 @@ fn is_farewell(state: &SocketState, headers: &Headers) -> bool {
 /// somebody answers who was asked as one of a group. Other datagrams may come from anybody. A socket that nobody asked
 /// anything of but to send packets has as many flows as there are addresses in them.
 #[inline(always)]
-fn translated<'a>(key: &mut FlowKey, state: &SocketState, packet: &Seen<'_>) -> Option<&'a mut FlowState> {
-    let Seen { headers, direction, is_stream, .. } = *packet;
-    if state.cookie != key.socket_cookie || state.flow.socket_cookie == 0 || state.flow.protocol != headers.protocol {
+fn translated<'a>(state: &SocketState, packet: &Seen<'_>) -> Option<&'a mut FlowState> {
+    let Seen { headers, direction, cookie, .. } = *packet;
+    if state.cookie != cookie || state.flow.socket_cookie == 0 || state.flow.protocol != headers.protocol {
         return None;
     }
-    if state.is_asked == 0 && !is_stream && (direction == Direction::Out || !is_group(&state.flow)) {
+    if state.is_asked == 0 && (direction == Direction::Out || !is_group(&state.flow)) {
         return None;
     }
     let flow = flow::find(&state.flow)?;
     if direction == Direction::Out {
-        flow.translated_address = headers.destination;
-        flow.translated_port_be = headers.destination_port_be;
-        flow.flags.translated = 1;
+        note_translation(flow, headers);
     } else if headers.protocol == PROTOCOL_UDP && !is_group(&state.flow) {
         let from = (headers.source, headers.source_port_be);
         if flow.flags.translated == 0 || from != (flow.translated_address, flow.translated_port_be) {
             return None;
         }
     }
-    *key = state.flow;
     Some(flow)
+}
+
+/// Notes where the network sends the packets of a flow.
+#[inline(always)]
+fn note_translation(flow: &mut FlowState, headers: &Headers) {
+    flow.translated_address = headers.destination;
+    flow.translated_port_be = headers.destination_port_be;
+    flow.flags.translated = 1;
+}
+
+/// Whether a packet that leaves goes to another address or port than was asked for.
+#[inline(always)]
+fn is_elsewhere(flow: &FlowState, headers: &Headers) -> bool {
+    headers.destination_port_be != flow.key.remote_port_be || headers.destination != flow.key.remote_address
 }
 
 /// Whether the address means many: multicast, or everyone on the network.
@@ -319,11 +372,10 @@ fn is_group(key: &FlowKey) -> bool {
 }
 
 /// Adds a packet to its flow's counters and says how many payload bytes it moved. Additions are atomic, because both
-/// directions, and several threads of one datagram socket, run on different CPUs at once. The packets of a TCP connection
-/// are counted in its socket's `state`.
+/// directions, and several threads of one datagram socket, run on different CPUs at once.
 #[inline(always)]
-fn account(flow: &mut FlowState, state: Option<&mut SocketState>, packet: &Seen<'_>) -> u32 {
-    let Seen { headers, direction, is_stream, payload_bytes, wire_bytes: wire } = *packet;
+fn account(flow: &mut FlowState, packet: &Seen<'_>) -> u32 {
+    let Seen { headers, direction, is_stream, payload_bytes, wire_bytes: wire, .. } = *packet;
     let mut moved = payload_bytes;
     if is_stream {
         let (known, high) = match direction {
@@ -332,18 +384,19 @@ fn account(flow: &mut FlowState, state: Option<&mut SocketState>, packet: &Seen<
         };
         let before = if *known == 0 { None } else { Some(*high) };
         (*high, moved) = tcp_progress(before, headers.tcp_sequence, headers.tcp_flags, payload_bytes);
-        *known = 1;
+        flow::learn(known);
     }
     match direction {
         Direction::Out => add(&mut flow.payload_out_bytes, u64::from(moved)),
         Direction::In => add(&mut flow.payload_in_bytes, u64::from(moved)),
     }
-    if let Some(state) = state {
-        state.received_high = flow.tcp_received_high;
-        count(state, direction, wire);
-        state.publish(flow);
-        return moved;
-    }
+    count(flow, direction, wire);
+    moved
+}
+
+/// Counts a packet of a flow.
+#[inline(always)]
+fn count(flow: &mut FlowState, direction: Direction, wire: u64) {
     match direction {
         Direction::Out => {
             add(&mut flow.wire_out_bytes, wire);
@@ -354,49 +407,18 @@ fn account(flow: &mut FlowState, state: Option<&mut SocketState>, packet: &Seen<
             add(&mut flow.packets_in, 1);
         }
     }
-    moved
 }
 
-/// Counts a packet at the socket of its TCP connection.
+/// Whether a packet that carries only TCP's headers tells more than that it passed: that the network sends it to another
+/// address, or by the number of its FIN that payload passed unseen, while the handshake made this socket of the listener's.
 #[inline(always)]
-fn count(state: &mut SocketState, direction: Direction, wire: u64) {
-    match direction {
-        Direction::Out => {
-            add(&mut state.packets_out, 1);
-            add(&mut state.wire_out_bytes, wire);
-        }
+fn tells_more(flow: &FlowState, packet: &Seen<'_>) -> bool {
+    match packet.direction {
+        Direction::Out => is_elsewhere(flow, packet.headers),
         Direction::In => {
-            add(&mut state.packets_in, 1);
-            add(&mut state.wire_in_bytes, wire);
+            packet.headers.tcp_flags & tcp_flag::FIN != 0 && packet.headers.tcp_sequence != flow.tcp_received_high
         }
     }
-}
-
-/// Counts a packet that carries only TCP's headers on the socket's own flow. Nothing of it is news but that it passed:
-/// its entry in the flow table gets it with the next payload or milestone. `false`: it is another flow's, or tells more.
-#[inline(always)]
-fn is_counted(state: &mut SocketState, headers: &Headers, direction: Direction, length_bytes: u32) -> bool {
-    if state.flow.protocol != PROTOCOL_TCP || state.flow.socket_cookie == 0 {
-        return false;
-    }
-    let (address, port_be) = match direction {
-        Direction::Out => (&headers.destination, headers.destination_port_be),
-        Direction::In => (&headers.source, headers.source_port_be),
-    };
-    // Another address or port than the one asked for: the network translates it.
-    if port_be != state.flow.remote_port_be || *address != state.flow.remote_address {
-        return false;
-    }
-    // The other side's end tells of payload that passed unseen, while the handshake made this socket of the listener's.
-    if direction == Direction::In
-        && headers.tcp_flags & tcp_flag::FIN != 0
-        && headers.tcp_sequence != state.received_high
-    {
-        return false;
-    }
-    count(state, direction, u64::from(length_bytes));
-    state.is_ahead = 1;
-    true
 }
 
 /// Adds to a counter that other CPUs add to as well.

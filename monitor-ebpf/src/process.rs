@@ -21,7 +21,7 @@ use crate::{
     identity::{executable_file, executable_inode, process_start, read_current},
     maps::{CGROUP_SCRATCH, EXEC_SCRATCH},
     offset,
-    read::field,
+    read::{Probed, field},
 };
 
 /// Components of a path that are followed, mount points included.
@@ -43,8 +43,8 @@ pub(crate) fn executed(_ctx: &RawTracePointContext) {
     record.parent_tgid = field(parent, offset!(task_tgid)).unwrap_or(0);
     record.flags = 0;
     record.padding = 0;
-    let file = executable_file(task);
-    if field::<u32>(executable_inode(file), offset!(inode_nlink)) == Some(0) {
+    let file = executable_file::<Probed>(task);
+    if field::<u32>(executable_inode::<Probed>(file), offset!(inode_nlink)) == Some(0) {
         record.flags |= exec_flag::UNLINKED;
     }
     read_path(record, file);
@@ -66,8 +66,8 @@ pub(crate) fn forked(ctx: &RawTracePointContext) {
     }
     emit::process(&ForkRecord {
         header: header(kind::FORK, size_of::<ForkRecord>()),
-        parent_start_boot_ns: process_start(parent),
-        child_start_boot_ns: process_start(child),
+        parent_start_boot_ns: process_start::<Probed>(parent),
+        child_start_boot_ns: process_start::<Probed>(child),
         parent_tgid: field(parent, offset!(task_tgid)).unwrap_or(0),
         child_tgid: tgid,
     });
@@ -84,7 +84,7 @@ pub(crate) fn exited(ctx: &RawTracePointContext) {
     }
     emit::process(&ExitRecord {
         header: header(kind::EXIT, size_of::<ExitRecord>()),
-        start_boot_ns: process_start(task),
+        start_boot_ns: process_start::<Probed>(task),
         tgid,
         padding: 0,
     });

@@ -31,6 +31,37 @@ pub(crate) fn field<T: Copy>(base: u64, offset: u32) -> Option<T> {
     unsafe { bpf_probe_read_kernel((base + u64::from(offset)) as *const T) }.ok()
 }
 
+/// How a structure of the kernel's is read.
+pub(crate) trait Reading {
+    /// The value of type `T` at `base + offset`; `None` if either is not known.
+    fn field<T: Copy>(base: u64, offset: u32) -> Option<T>;
+}
+
+/// By a helper that bears any address. It costs as much as the rest of many a program.
+pub(crate) struct Probed;
+
+/// By loads of typed pointers, which the verifier follows from a task that is one. A load from memory that is gone gives
+/// zeros.
+pub(crate) struct Typed;
+
+impl Reading for Probed {
+    #[inline(always)]
+    fn field<T: Copy>(base: u64, offset: u32) -> Option<T> {
+        field(base, offset)
+    }
+}
+
+impl Reading for Typed {
+    #[inline(always)]
+    fn field<T: Copy>(base: u64, offset: u32) -> Option<T> {
+        if base == 0 || offset == UNKNOWN {
+            return None;
+        }
+        // SAFETY: the verifier checks the load of a typed pointer at the given offset, and the kernel bears its failure.
+        Some(unsafe { ((base + u64::from(offset)) as *const T).read_volatile() })
+    }
+}
+
 /// The address that a hook's context holds as four words: it allows no other loads than of one word each.
 ///
 /// # Safety

@@ -19,6 +19,7 @@ use monitor_common::{
     accounting::report_is_due,
     address::Address,
     offsets::UNKNOWN,
+    packet::PROTOCOL_TCP,
     record::{FAMILY_IPV4, FAMILY_IPV6, FAMILY_PACKET, FlowKey, FlowState, reason},
     settings::Settings,
     socket::SocketState,
@@ -118,29 +119,50 @@ impl Call {
         own_state(self.sk, self.cookie())
     }
 
-    /// The flow that the call belongs to, by the best that is known: the message's own address; for a socket that several
-    /// threads use, the address that this thread gave; the flow that the socket last opened; the socket's peer.
+    /// The protocol; 0 if not known.
     #[inline(always)]
-    fn flow<'a>(&self, state: Option<&SocketState>) -> Option<(FlowKey, &'a mut FlowState)> {
+    fn protocol(&self) -> u16 {
+        let offset = offset!(sock_protocol);
+        if offset == UNKNOWN {
+            return 0;
+        }
+        // SAFETY: a typed `struct sock *`; the verifier checks the load at the given offset.
+        unsafe { *self.sk.add(offset as usize).cast::<u16>() }
+    }
+
+    /// The connection of a TCP socket. The bytes of an MPTCP socket travel on its first subflow, a socket of its own.
+    #[inline(always)]
+    fn stream<'a>(&self, protocol: u16) -> Option<&'a mut FlowState> {
+        let cookie = if protocol == sock::PROTOCOL_MPTCP {
+            sock::cookie(field(self.sk as u64, offset!(mptcp_first))?)
+        } else {
+            self.cookie()
+        };
+        flow::stream(cookie)
+    }
+
+    /// The flow that the datagrams belong to, by the best that is known: the message's own address; for a socket that
+    /// several threads use, the address that this thread gave; the flow that the socket last opened; the socket's peer.
+    #[inline(always)]
+    fn flow<'a>(&self, state: Option<&SocketState>) -> Option<&'a mut FlowState> {
         if self.message != 0
             && let Some(key) = sock::addressed(self.sk as u64, self.cookie(), self.message)
             && let Some(flow) = flow::find(&key)
         {
-            return Some((key, flow));
+            return Some(flow);
         }
         if let Some(state) = state {
             if state.is_shared == 0 {
                 if let Some(flow) = flow::find(&state.flow) {
-                    return Some((state.flow, flow));
+                    return Some(flow);
                 }
             } else if let Some(key) = addressed_by_thread(state.cookie)
                 && let Some(flow) = flow::find(&key)
             {
-                return Some((key, flow));
+                return Some(flow);
             }
         }
-        let key = sock::peer(self.sk as u64)?;
-        flow::find(&key).map(|flow| (key, flow))
+        flow::find(&sock::peer(self.sk as u64)?)
     }
 }
 
@@ -163,24 +185,41 @@ pub(crate) fn sent(call: &Call) {
         FAMILY_PACKET => return frames_written(call),
         _ => return,
     }
+    let protocol = call.protocol();
+    let is_stream = is_stream(protocol);
+    if is_stream && let Some(flow) = call.stream(protocol) {
+        return handed(call, flow);
+    }
     let mut state = call.state();
-    let Some((key, flow)) = call.flow(state.as_deref()) else {
-        // The packet hooks open the flow of a connection whose beginning they did not see, and take the process from here.
-        if let Some(state) = &mut state
+    if !is_stream && let Some(flow) = call.flow(state.as_deref()) {
+        handed(call, flow);
+        if let Some(state) = state
             && state.identity.tgid == 0
         {
-            read_current(&mut state.identity, sock::namespace_cookie(call.sk as u64));
+            state.identity = flow.sender;
         }
         return;
-    };
-    flow.flags.queued_out_known = 1;
-    add(&mut flow.queued_out_bytes, call.length_bytes);
-    flow::note_sender(&key, flow, Actor::current());
-    if let Some(state) = state
+    }
+    // The packet hooks open the flow of a connection whose beginning they did not see, and take the process from here.
+    if let Some(state) = &mut state
         && state.identity.tgid == 0
     {
-        state.identity = flow.sender;
+        read_current(&mut state.identity, sock::namespace_cookie(call.sk as u64));
     }
+}
+
+/// Counts what the current process handed to the socket of a flow.
+#[inline(always)]
+fn handed(call: &Call, flow: &mut FlowState) {
+    flow::learn(&mut flow.flags.queued_out_known);
+    add(&mut flow.queued_out_bytes, call.length_bytes);
+    flow::note_sender(flow, Actor::current());
+}
+
+/// Whether a socket has one connection at a time, which its cookie finds.
+#[inline(always)]
+fn is_stream(protocol: u16) -> bool {
+    protocol == u16::from(PROTOCOL_TCP) || protocol == sock::PROTOCOL_MPTCP
 }
 
 /// A process took bytes from a socket. Where several peers send to one socket and the hook does not tell which, the bytes
@@ -191,21 +230,26 @@ pub(crate) fn received(call: &Call, flags: i32) {
     if flags & MSG_PEEK != 0 || (family != FAMILY_IPV4 && family != FAMILY_IPV6) {
         return;
     }
+    let protocol = call.protocol();
+    let flow = if is_stream(protocol) { call.stream(protocol) } else { received_from(call) };
+    let Some(flow) = flow else { return };
+    flow::learn(&mut flow.flags.queued_in_known);
+    add(&mut flow.queued_in_bytes, call.length_bytes);
+}
+
+/// The flow whose datagram a process took.
+#[inline(always)]
+fn received_from<'a>(call: &Call) -> Option<&'a mut FlowState> {
     let has_storage = setting!(typed_programs_have_sockets) != 0;
     let state = if has_storage { SOCKETS.get(call.sk) } else { None };
-    // Most sockets that receive are servers', which have no flow. The flow of an MPTCP socket is its subflow's.
-    if has_storage
-        && state.as_ref().is_none_or(|state| state.open_flows == 0)
-        && field::<u16>(call.sk as u64, offset!(sock_protocol)) != Some(sock::PROTOCOL_MPTCP)
-    {
-        return;
+    // Most sockets that receive are servers', which have no flow.
+    if has_storage && state.as_ref().is_none_or(|state| state.open_flows == 0) {
+        return None;
     }
     if call.message == 0 && state.as_ref().is_some_and(|state| state.open_flows > 1) {
-        return;
+        return None;
     }
-    let Some((_, flow)) = call.flow(state.as_deref()) else { return };
-    flow.flags.queued_in_known = 1;
-    add(&mut flow.queued_in_bytes, call.length_bytes);
+    call.flow(state.as_deref())
 }
 
 /// A process wrote frames to a packet socket, around the IP stack: where they go is not known, who writes and how much is.
@@ -223,11 +267,11 @@ fn frames_written(call: &Call) {
     // SAFETY: takes no arguments.
     let now_ns = unsafe { bpf_ktime_get_boot_ns() };
     let flow = if let Some(flow) = flow::find(&key) {
-        flow::note_sender(&key, flow, Actor::current());
+        flow::note_sender(flow, Actor::current());
         flow
     } else {
         let connector = Connector::Current(sock::namespace_cookie(sk));
-        let Some(flow) = flow::open(&key, connector, flow::ATTEMPTED, now_ns, 0) else { return };
+        let Some(flow) = flow::open(&key, &key, connector, flow::ATTEMPTED, now_ns, 0) else { return };
         flow
     };
     let target = sock::frame_target(sk, call.message);
@@ -235,7 +279,7 @@ fn frames_written(call: &Call) {
     flow.ether_type_be = target.ether_type_be;
     flow.local_address = Address::from_octets(target.interface_name);
     flow.last_boot_ns = now_ns;
-    flow.flags.queued_out_known = 1;
+    flow::learn(&mut flow.flags.queued_out_known);
     add(&mut flow.queued_out_bytes, call.length_bytes);
     add(&mut flow.payload_out_bytes, call.length_bytes);
     add(&mut flow.wire_out_bytes, call.length_bytes);
@@ -256,5 +300,5 @@ fn frames_written(call: &Call) {
     };
     flow.reported_boot_ns = now_ns;
     flow.reported_bytes = flow.payload_out_bytes;
-    emit::flow(&key, flow, why, now_ns);
+    emit::flow(flow, why, now_ns);
 }

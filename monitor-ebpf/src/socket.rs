@@ -9,17 +9,15 @@ use aya_ebpf::{
     helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_ktime_get_boot_ns},
     programs::SockContext,
 };
-use monitor_common::{offsets::UNKNOWN, packet::PROTOCOL_TCP, record::reason};
-
-use crate::{
-    emit, flow,
-    identity::read_current,
-    maps::SOCKETS,
-    offset, setting,
-    storage::{Following as _, own_state},
+use monitor_common::{
+    offsets::UNKNOWN,
+    packet::PROTOCOL_TCP,
+    record::{FlowKey, reason},
 };
 
-const SOCK_STREAM: u32 = 1;
+use crate::{emit, flow, identity::read_current, maps::SOCKETS, offset, setting, storage::own_state};
+
+pub(crate) const SOCK_STREAM: u32 = 1;
 const SOCK_DGRAM: u32 = 2;
 const IPPROTO_TCP: u32 = 6;
 const IPPROTO_UDP: u32 = 17;
@@ -57,6 +55,12 @@ pub(crate) fn created(ctx: &SockContext) {
 /// The last descriptor of a socket was closed.
 #[inline(always)]
 pub(crate) fn released(ctx: &SockContext) {
+    // SAFETY: the context of a socket hook; the verifier checks each field's access.
+    let (kind, protocol) = unsafe { ((*ctx.sock).type_, (*ctx.sock).protocol) };
+    // IPPROTO_MPTCP is 262 and carries TCP: its low byte is TCP's number.
+    if kind == SOCK_STREAM && protocol as u8 == PROTOCOL_TCP {
+        return stream_released(ctx);
+    }
     let Some(state) = SOCKETS.get(ctx.sock) else { return };
     state.is_released = 1;
     if state.flow.socket_cookie == 0 || state.open_flows == 0 {
@@ -64,25 +68,33 @@ pub(crate) fn released(ctx: &SockContext) {
     }
     // SAFETY: takes no arguments.
     let now_ns = unsafe { bpf_ktime_get_boot_ns() };
-    let key = state.flow;
-    let flow = flow::find(&key);
     if state.open_flows > 1 {
         emit::socket_released(state.cookie, state.has_flagged != 0, now_ns);
         return;
     }
-    let Some(flow) = flow else { return };
+    let key = state.flow;
+    let Some(flow) = flow::find(&key) else { return };
     flow.flags.released = 1;
-    if state.is_ahead != 0 {
-        state.publish(flow);
-    }
-    if state.end_by_state != 0 {
-        return;
-    }
-    if key.protocol == PROTOCOL_TCP && flow.flags.midstream != 0 {
-        // The connection is older than the programs: nothing will report its end, so the daemon watches it fall quiet.
-        emit::flow(&key, flow, reason::PROGRESS, now_ns);
-        return;
-    }
     state.open_flows = 0;
     flow::close(&key, flow, now_ns);
+}
+
+/// The last descriptor of a TCP socket was closed.
+#[inline(always)]
+fn stream_released(ctx: &SockContext) {
+    // SAFETY: the context of a socket hook.
+    let entry = FlowKey::of_stream(unsafe { bpf_get_socket_cookie(ctx.as_ptr()) });
+    let Some(flow) = flow::find(&entry) else { return };
+    flow.flags.released = 1;
+    if flow.flags.end_by_state != 0 {
+        return;
+    }
+    // SAFETY: takes no arguments.
+    let now_ns = unsafe { bpf_ktime_get_boot_ns() };
+    if flow.flags.midstream != 0 {
+        // The connection is older than the programs: nothing will report its end, so the daemon watches it fall quiet.
+        emit::flow(flow, reason::PROGRESS, now_ns);
+        return;
+    }
+    flow::close(&entry, flow, now_ns);
 }

@@ -22,7 +22,6 @@ use monitor_common::{
     address::Address,
     packet::PROTOCOL_TCP,
     record::{FAMILY_IPV4, FAMILY_IPV6, FlowFlags, FlowKey, FlowState, reason},
-    socket::SocketState,
 };
 
 use crate::{
@@ -33,7 +32,7 @@ use crate::{
     read,
     sock::namespace_cookie,
     socket::listen_tells,
-    storage::{Following as _, own_state},
+    storage::own_state,
 };
 
 const AF_INET: u32 = 2;
@@ -59,9 +58,7 @@ fn listening(ctx: &SockOpsContext) {
         return;
     }
     let Some(sk) = socket(ctx) else { return };
-    // SAFETY: the context of a socket-operations hook.
-    let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
-    let Some(state) = own_state(sk, cookie) else { return };
+    let Some(state) = own_state(sk, cookie(ctx)) else { return };
     // The hook's own socket is one that the verifier lets nobody calculate with: read back, its address is a number.
     // SAFETY: the program's own stack.
     let Ok(address) = (unsafe { bpf_probe_read_kernel((&raw const sk).cast::<u64>()) }) else { return };
@@ -74,17 +71,25 @@ fn listening(ctx: &SockOpsContext) {
 /// A connection attempt starts: ask to be told of its end.
 #[inline(always)]
 fn watch_end(ctx: &SockOpsContext) {
-    let Some(sk) = socket(ctx) else { return };
-    let Some(state) = SOCKETS.get(sk) else { return };
-    let flow = flow::find(&state.flow);
-    // SAFETY: the context of a socket-operations hook.
-    if unsafe { bpf_sock_ops_cb_flags_set(ctx.ops, BPF_SOCK_OPS_STATE_CB_FLAG as i32) } == 0 {
-        state.end_by_state = 1;
-    }
-    if let Some(flow) = flow {
-        flow.flags.end_by_state = state.end_by_state;
+    let told = end_is_told(ctx);
+    if let Some(flow) = flow::stream(cookie(ctx)) {
+        flow.flags.end_by_state = told;
         note_local(ctx, flow);
     }
+}
+
+/// Asks to be told of the connection's end; 1 if it will be.
+#[inline(always)]
+fn end_is_told(ctx: &SockOpsContext) -> u8 {
+    // SAFETY: the context of a socket-operations hook.
+    let failed = unsafe { bpf_sock_ops_cb_flags_set(ctx.ops, BPF_SOCK_OPS_STATE_CB_FLAG as i32) };
+    u8::from(failed == 0)
+}
+
+#[inline(always)]
+fn cookie(ctx: &SockOpsContext) -> u64 {
+    // SAFETY: the context of a socket-operations hook.
+    unsafe { bpf_get_socket_cookie(ctx.as_ptr()) }
 }
 
 /// Notes the socket's own end, which it has by now. The packets do not tell it if none carries payload.
@@ -106,17 +111,15 @@ fn note_local(ctx: &SockOpsContext, flow: &mut FlowState) {
 /// The handshake of an outgoing connection is done.
 #[inline(always)]
 fn established(ctx: &SockOpsContext) {
-    let Some(sk) = socket(ctx) else { return };
-    let Some(state) = SOCKETS.get(sk) else { return };
-    let Some(flow) = flow::find(&state.flow) else { return };
+    let Some(flow) = flow::stream(cookie(ctx)) else { return };
     // SAFETY: takes no arguments.
     let now_ns = unsafe { bpf_ktime_get_boot_ns() };
     flow.flags.established = 1;
     flow.established_boot_ns = now_ns;
     flow.last_boot_ns = now_ns;
-    expect_first_byte(ctx, state, flow);
+    expect_first_byte(ctx, flow);
     if flow.flags.flagged != 0 {
-        emit::flow(&state.flow, flow, reason::ESTABLISHED, now_ns);
+        emit::flow(flow, reason::ESTABLISHED, now_ns);
     }
 }
 
@@ -124,45 +127,35 @@ fn established(ctx: &SockOpsContext) {
 #[inline(always)]
 fn accepted(ctx: &SockOpsContext) {
     let Some(sk) = socket(ctx) else { return };
-    // SAFETY: the context of a socket-operations hook.
-    let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
-    let Some(state) = own_state(sk, cookie) else { return };
-    // SAFETY: as above.
-    if unsafe { bpf_sock_ops_cb_flags_set(ctx.ops, BPF_SOCK_OPS_STATE_CB_FLAG as i32) } == 0 {
-        state.end_by_state = 1;
-    }
+    let cookie = cookie(ctx);
+    let told = end_is_told(ctx);
     // SAFETY: takes no arguments.
     let now_ns = unsafe { bpf_ktime_get_boot_ns() };
     let key = remote(ctx, cookie);
     let flags = FlowFlags { inbound: 1, established: 1, identity_from_listener: 1, ..flow::NO_FLAGS };
-    let connector = Connector::of_socket(&state.identity);
-    if let Some(flow) = flow::open(&key, connector, flags, now_ns, 0) {
-        flow.established_boot_ns = now_ns;
-        note_local(ctx, flow);
-        if state.end_by_state != 0 {
-            flow.flags.end_by_state = 1;
-        }
-        emit::flow(&key, flow, reason::ESTABLISHED, now_ns);
-        state.flow_opened(flow);
-        state.follow(&key, Some(flow));
-        expect_first_byte(ctx, state, flow);
-    } else {
-        state.follow(&key, None);
-    }
+    // The socket has a copy of what is known of its listener.
+    let connector = match SOCKETS.get(sk) {
+        Some(state) => Connector::of_socket(&state.identity),
+        None => Connector::Unknown,
+    };
+    let Some(flow) = flow::open(&FlowKey::of_stream(cookie), &key, connector, flags, now_ns, 0) else { return };
+    flow.established_boot_ns = now_ns;
+    flow.flags.end_by_state = told;
+    note_local(ctx, flow);
+    expect_first_byte(ctx, flow);
+    emit::flow(flow, reason::ESTABLISHED, now_ns);
 }
 
 /// Notes where the payload of the other side begins. Its first packets may pass the packet hook before this socket has its
 /// flow, as the listener's, or out of order: what comes later tells then how much there was.
 #[inline(always)]
-fn expect_first_byte(ctx: &SockOpsContext, state: &mut SocketState, flow: &mut FlowState) {
+fn expect_first_byte(ctx: &SockOpsContext, flow: &mut FlowState) {
     if flow.flags.received_high_known != 0 {
         return;
     }
     // SAFETY: the context of a socket-operations hook; the verifier checks the access.
-    let received_next = unsafe { (*ctx.ops).rcv_nxt };
-    flow.tcp_received_high = received_next;
+    flow.tcp_received_high = unsafe { (*ctx.ops).rcv_nxt };
     flow.flags.received_high_known = 1;
-    state.received_high = received_next;
 }
 
 /// A connection changed its state; only its end matters here.
@@ -171,22 +164,18 @@ fn ended(ctx: &SockOpsContext) {
     if ctx.arg(1) != BPF_TCP_CLOSE {
         return;
     }
-    let Some(sk) = socket(ctx) else { return };
-    let Some(state) = SOCKETS.get(sk) else { return };
-    let Some(flow) = flow::find(&state.flow) else { return };
+    let entry = FlowKey::of_stream(cookie(ctx));
+    let Some(flow) = flow::find(&entry) else { return };
     // SAFETY: takes no arguments.
     let now_ns = unsafe { bpf_ktime_get_boot_ns() };
     if ctx.arg(0) == BPF_TCP_SYN_SENT && flow.flags.established == 0 {
         flow.flags.failed = 1;
     }
-    if state.is_ahead != 0 {
-        // When the packets passed that its entry does not have yet is not known: the last one mostly brought the end.
+    // When the packets passed that carried no payload is not known: the last one mostly brought the end.
+    if flow.packets_out != flow.last_packets_out || flow.packets_in != flow.last_packets_in {
         flow.last_boot_ns = now_ns;
-        state.publish(flow);
     }
-    flow::close(&state.flow, flow, now_ns);
-    state.flow_closed();
-    state.flow.socket_cookie = 0;
+    flow::close(&entry, flow, now_ns);
 }
 
 #[inline(always)]

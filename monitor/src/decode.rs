@@ -122,16 +122,16 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
 
 /// The flow that an entry of the kernel's flow table stands for, as of `at`. The kernel side fills an entry in place and
 /// says last that it is filled.
-pub fn flow_of_entry(key: &record::FlowKey, state: &record::FlowState, at: BootTime) -> Result<Flow, DecodeError> {
+pub fn flow_of_entry(state: &record::FlowState, at: BootTime) -> Result<Flow, DecodeError> {
     if state.flags.filled == 0 {
         return Err(DecodeError::Unfinished);
     }
-    flow_of(key, state, ReportReason::Read, at)
+    flow_of(state, ReportReason::Read, at)
 }
 
-/// The table key of a flow.
+/// The flow's own key, as the kernel side has it.
 #[must_use]
-pub fn table_key(key: &FlowKey) -> record::FlowKey {
+pub fn record_key(key: &FlowKey) -> record::FlowKey {
     let Some(protocol) = key.protocol.number() else {
         let socket_cookie = key.socket_cookie;
         return record::FlowKey { socket_cookie, family: FAMILY_PACKET, ..record::FlowKey::default() };
@@ -147,7 +147,7 @@ pub fn table_key(key: &FlowKey) -> record::FlowKey {
     }
 }
 
-/// The flow that a table key stands for.
+/// The flow that a key of the kernel side's stands for.
 pub fn flow_key(key: &record::FlowKey) -> Result<FlowKey, DecodeError> {
     let (protocol, remote) = match key.family {
         FAMILY_IPV4 | FAMILY_IPV6 => {
@@ -160,39 +160,42 @@ pub fn flow_key(key: &record::FlowKey) -> Result<FlowKey, DecodeError> {
 }
 
 fn read_flow(buffer: &mut &[u8], why: u16, at: BootTime) -> Result<Flow, DecodeError> {
-    let key = read_key_record(buffer);
     let state = record::FlowState {
-        connector: read_identity_record(buffer),
-        sender: read_identity_record(buffer),
-        local_address: Address::from_octets(take(buffer)),
-        translated_address: Address::from_octets(take(buffer)),
+        key: read_key_record(buffer),
+        flags: read_flags(buffer),
         local_port_be: buffer.get_u16_ne(),
         translated_port_be: buffer.get_u16_ne(),
         ether_type_be: buffer.get_u16_ne(),
         padding: buffer.get_u16_ne(),
-        interface: buffer.get_u32_ne(),
-        sender_changes: buffer.get_u32_ne(),
-        flags: read_flags(buffer),
         first_boot_ns: buffer.get_u64_ne(),
         established_boot_ns: buffer.get_u64_ne(),
         first_sent_boot_ns: buffer.get_u64_ne(),
-        last_boot_ns: buffer.get_u64_ne(),
-        reported_boot_ns: buffer.get_u64_ne(),
-        reported_bytes: buffer.get_u64_ne(),
-        payload_out_bytes: buffer.get_u64_ne(),
-        payload_in_bytes: buffer.get_u64_ne(),
-        wire_out_bytes: buffer.get_u64_ne(),
+        sender_changes: buffer.get_u32_ne(),
+        interface: buffer.get_u32_ne(),
+        local_address: Address::from_octets(take(buffer)),
         wire_in_bytes: buffer.get_u64_ne(),
-        packets_out: buffer.get_u64_ne(),
         packets_in: buffer.get_u64_ne(),
-        queued_out_bytes: buffer.get_u64_ne(),
         queued_in_bytes: buffer.get_u64_ne(),
         before_out_bytes: buffer.get_u64_ne(),
         before_in_bytes: buffer.get_u64_ne(),
+        translated_address: Address::from_octets(take(buffer)),
+        last_packets_in: buffer.get_u64_ne(),
+        payload_out_bytes: buffer.get_u64_ne(),
+        payload_in_bytes: buffer.get_u64_ne(),
+        wire_out_bytes: buffer.get_u64_ne(),
+        packets_out: buffer.get_u64_ne(),
+        queued_out_bytes: buffer.get_u64_ne(),
         tcp_sent_high: buffer.get_u32_ne(),
         tcp_received_high: buffer.get_u32_ne(),
+        last_boot_ns: buffer.get_u64_ne(),
+        reported_boot_ns: buffer.get_u64_ne(),
+        reported_bytes: buffer.get_u64_ne(),
+        last_packets_out: buffer.get_u64_ne(),
+        connector: read_identity_record(buffer),
+        sender: read_identity_record(buffer),
+        end_padding: [buffer.get_u64_ne(), buffer.get_u64_ne()],
     };
-    flow_of(&key, &state, report_reason(why)?, at)
+    flow_of(&state, report_reason(why)?, at)
 }
 
 fn report_reason(why: u16) -> Result<ReportReason, DecodeError> {
@@ -207,15 +210,10 @@ fn report_reason(why: u16) -> Result<ReportReason, DecodeError> {
     })
 }
 
-fn flow_of(
-    key: &record::FlowKey,
-    state: &record::FlowState,
-    reason: ReportReason,
-    at: BootTime,
-) -> Result<Flow, DecodeError> {
+fn flow_of(state: &record::FlowState, reason: ReportReason, at: BootTime) -> Result<Flow, DecodeError> {
     let has = |flag: u8| flag != 0;
     let flags = &state.flags;
-    let key = flow_key(key)?;
+    let key = flow_key(&state.key)?;
     let is_packet = key.protocol == Protocol::Packet;
     let local = socket_address(state.local_address, state.local_port_be);
     Ok(Flow {

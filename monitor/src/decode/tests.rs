@@ -40,15 +40,15 @@ fn who(tgid: u32) -> record::Identity {
 fn flow_record() -> FlowRecord {
     FlowRecord {
         header: header::<FlowRecord>(kind::FLOW, reason::FIRST_PAYLOAD),
-        key: record::FlowKey {
-            socket_cookie: 4242,
-            remote_address: Address::from(IpAddr::from([120, 232, 0, 1])),
-            remote_port_be: 443u16.to_be(),
-            protocol: 6,
-            family: FAMILY_IPV4,
-            padding: 0,
-        },
         state: record::FlowState {
+            key: record::FlowKey {
+                socket_cookie: 4242,
+                remote_address: Address::from(IpAddr::from([120, 232, 0, 1])),
+                remote_port_be: 443u16.to_be(),
+                protocol: 6,
+                family: FAMILY_IPV4,
+                padding: 0,
+            },
             connector: who(10),
             local_address: Address::from(IpAddr::from([10, 0, 0, 1])),
             local_port_be: 40_000u16.to_be(),
@@ -90,7 +90,7 @@ fn a_flow_record_becomes_a_flow() {
 
 #[test]
 fn a_hint_names_its_flow() {
-    let FlowRecord { header, key, .. } = flow_record();
+    let FlowRecord { header, state: record::FlowState { key, .. } } = flow_record();
     let header = record::Header { kind: kind::FLOW_HINT, size_bytes: 48, ..header };
     let mut bytes = bytes_of(&record::FlowHintRecord { header, key });
     let remote = "120.232.0.1:443".parse().unwrap();
@@ -108,14 +108,14 @@ fn a_hint_names_its_flow() {
 fn a_flow_key_survives_both_ways() {
     for remote in ["1.2.3.4:5", "[2409:8c00::1]:443", "[::1]:0"] {
         let key = FlowKey { socket_cookie: 9, protocol: Protocol::Udp, remote: remote.parse().unwrap() };
-        assert_eq!(flow_key(&table_key(&key)), Ok(key));
+        assert_eq!(flow_key(&record_key(&key)), Ok(key));
     }
 }
 
 #[test]
 fn a_packet_socket_has_an_interface_and_no_destination() {
     let mut record = flow_record();
-    record.key = record::FlowKey { socket_cookie: 7, family: FAMILY_PACKET, ..record::FlowKey::default() };
+    record.state.key = record::FlowKey { socket_cookie: 7, family: FAMILY_PACKET, ..record::FlowKey::default() };
     record.state.local_address = Address::from_octets(*b"veth-out\0\0\0\0\0\0\0\0");
     record.state.interface = 3;
     record.state.ether_type_be = 0x0800_u16.to_be();
@@ -124,7 +124,7 @@ fn a_packet_socket_has_an_interface_and_no_destination() {
     let expected =
         Link { interface_index: Some(3), interface_name: Some("veth-out".to_owned()), ether_type: Some(0x0800) };
     assert_eq!(flow.link, Some(expected));
-    assert_eq!(table_key(&flow.key), record.key);
+    assert_eq!(record_key(&flow.key), record.state.key);
 }
 
 type Fact = fn(&FlowFacts) -> bool;
@@ -135,7 +135,7 @@ fn each_fact_is_a_byte_of_its_own() {
         let mut record = flow_record();
         record.state.flags = record::FlowFlags::default();
         let mut bytes = bytes_of(&record);
-        bytes[16 + 32 + 208 + at] = 1;
+        bytes[16 + 32 + at] = 1;
         let Ok(Event::Flow(flow)) = decode(&bytes) else { panic!("a flow") };
         flow.facts
     };
@@ -236,7 +236,7 @@ fn each_kind_of_damage_has_its_error() {
 fn capture_record<const N: usize>(captured_bytes: u16) -> record::CaptureRecord<N> {
     record::CaptureRecord {
         header: header::<record::CaptureRecord<N>>(kind::CAPTURE, 0),
-        key: flow_record().key,
+        key: flow_record().state.key,
         start_boot_ns: 123_456_789_000,
         network_namespace_cookie: 1,
         tgid: 10,
@@ -295,7 +295,7 @@ proptest! {
 #[test]
 fn an_entry_that_is_not_filled_yet_is_no_flow() {
     let mut record = flow_record();
-    assert!(flow_of_entry(&record.key, &record.state, BootTime(9)).is_ok());
+    assert!(flow_of_entry(&record.state, BootTime(9)).is_ok());
     record.state.flags.filled = 0;
-    assert_eq!(flow_of_entry(&record.key, &record.state, BootTime(9)), Err(DecodeError::Unfinished));
+    assert_eq!(flow_of_entry(&record.state, BootTime(9)), Err(DecodeError::Unfinished));
 }

@@ -103,6 +103,8 @@ struct Layout {
     rungs: Vec<Rung>,
     /// Typed programs may use socket storage and cookies.
     has_typed_sockets: bool,
+    /// Programs may have the current task as a typed pointer.
+    has_typed_task: bool,
     has_inventory: bool,
 }
 
@@ -131,10 +133,20 @@ pub(super) fn create(
     if !is_cgroup_root(&cgroup) {
         degradations.push(Degradation::CgroupSubtree { path: cgroup.display().to_string() });
     }
-    let layout = read_layout(&mut degradations);
+    let mut layout = read_layout(&mut degradations);
     let rung = choose_rung(config.rung, &layout, system, &mut degradations)?;
-    let ebpf = open_object(config, &layout, rung, prefixes, verbose)
-        .map_err(|error| LoadError::Object { release: system.kernel_release.clone(), error: Box::new(error) })?;
+    let open = |layout: &Layout| {
+        open_object(config, layout, rung, prefixes, verbose)
+            .map_err(|error| LoadError::Object { release: system.kernel_release.clone(), error: Box::new(error) })
+    };
+    let mut ebpf = open(&layout)?;
+    if layout.has_typed_task
+        && let Err(cause) = load_readers(&mut ebpf)
+    {
+        tracing::debug!(cause, "the kernel lets these programs have no typed task: it is read by a helper");
+        layout.has_typed_task = false;
+        ebpf = open(&layout)?;
+    }
     Ok(Loaded {
         ebpf,
         rung,
@@ -269,13 +281,20 @@ fn read_layout(degradations: &mut Vec<Degradation>) -> Layout {
             Layout {
                 rungs: [Rung::Fexit, Rung::Sender].into_iter().filter(has).collect(),
                 has_typed_sockets,
+                has_typed_task: types.has_function("bpf_get_current_task_btf"),
                 has_inventory: has_typed_sockets && types.has_function("bpf_sock_from_file"),
                 offsets,
             }
         }
         Err(error) => {
             degradations.push(Degradation::NoBtf { cause: error.to_string() });
-            Layout { offsets: Offsets::NONE, rungs: Vec::new(), has_typed_sockets: false, has_inventory: false }
+            Layout {
+                offsets: Offsets::NONE,
+                rungs: Vec::new(),
+                has_typed_sockets: false,
+                has_typed_task: false,
+                has_inventory: false,
+            }
         }
     }
 }
@@ -338,6 +357,8 @@ fn open_object(
         capture: u32::from(config.capture_names),
         typed_programs_have_sockets: u32::from(layout.has_typed_sockets),
         notes_addressed_sends: u32::from(rung == Rung::Sender),
+        has_typed_task: u32::from(layout.has_typed_task),
+        padding: 0,
     };
     let log_level = if verbose { aya_log::Level::Debug } else { aya_log::Level::Error } as u8;
     EbpfLoader::new()
@@ -355,6 +376,29 @@ fn open_object(
         .map_max_entries("PROCESS_EVENTS", ring_bytes(config.process_ring_size))
         .map_max_entries("CAPTURES", ring_bytes(config.capture_ring_size))
         .load(OBJECT)
+}
+
+/// Loads the programs of each cgroup hook that reads the current task, so that a kernel that does not let them is known
+/// before anything is attached: typed programs had the helper first (5.11), those of cgroup hooks later, and what its
+/// pointers may be followed to is the kernel's to say.
+fn load_readers(ebpf: &mut Ebpf) -> Result<(), String> {
+    for name in ["connect4", "connect6", "sendmsg4", "sendmsg6", "sock_create"] {
+        let loaded = match ebpf.program_mut(name) {
+            Some(Program::CgroupSockAddr(program)) => program.load(),
+            Some(Program::CgroupSock(program)) => program.load(),
+            _ => return Err(format!("the kernel object has no program {name}")),
+        };
+        loaded.map_err(|error| describe(&error))?;
+    }
+    Ok(())
+}
+
+/// A program may be loaded already.
+fn ready(loaded: Result<(), ProgramError>) -> Result<(), ProgramError> {
+    match loaded {
+        Err(ProgramError::AlreadyLoaded) => Ok(()),
+        other => other,
+    }
 }
 
 /// The configuration bounds ring sizes to what fits.
@@ -383,12 +427,12 @@ fn attach_program(
     match probe.attachment {
         Attachment::SocketAddress => {
             let program: &mut CgroupSockAddr = program.try_into()?;
-            program.load()?;
+            ready(program.load())?;
             program.attach(cgroup, mode)?;
         }
         Attachment::Socket => {
             let program: &mut CgroupSock = program.try_into()?;
-            program.load()?;
+            ready(program.load())?;
             program.attach(cgroup, mode)?;
         }
         Attachment::PacketOut | Attachment::PacketIn => {

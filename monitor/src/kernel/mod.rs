@@ -23,7 +23,7 @@ use aya::{
     Ebpf,
     maps::{HashMap, MapData, MapError, PerCpuArray, RingBuf, SkStorage},
 };
-use monitor_common::{loss::LossReason, record, socket::SocketState};
+use monitor_common::{loss::LossReason, packet::PROTOCOL_TCP, record, socket::SocketState};
 use tokio::io::unix::AsyncFd;
 
 pub use config::{Config, InventoryChoice, RungChoice};
@@ -240,18 +240,27 @@ impl Kernel {
     /// A flow's present totals; `None` if the kernel side has forgotten it.
     #[must_use]
     pub fn flow(&self, key: &FlowKey, at: BootTime) -> Option<Flow> {
-        let key = decode::table_key(key);
-        let state = self.flows.get(&key, 0).or_else(|_| self.flagged_flows.get(&key, 0)).ok()?;
-        decode::flow_of_entry(&key, &state, at).ok()
+        let (_, state) = self.entry(key)?;
+        decode::flow_of_entry(&state, at).ok()
     }
 
     /// Makes the kernel side forget a flow, after its totals were read.
     pub fn forget(&mut self, key: &FlowKey) {
-        let key = decode::table_key(key);
-        // Either table may hold it, and neither may: then it is forgotten already.
-        if self.flows.remove(&key).is_err() {
-            let _ = self.flagged_flows.remove(&key);
-        }
+        let Some((entry, state)) = self.entry(key) else { return };
+        let table = if state.flags.flagged == 0 { &mut self.flows } else { &mut self.flagged_flows };
+        // Forgotten already, if there is none.
+        let _ = table.remove(&entry);
+    }
+
+    /// A flow's entry and what it is kept as. A TCP socket's is that of its present connection, which may be another
+    /// flow's by now; what a raw socket sends as TCP is kept by its address like everything else.
+    fn entry(&self, key: &FlowKey) -> Option<(record::FlowKey, record::FlowState)> {
+        let key = decode::record_key(key);
+        let stream = (key.protocol == PROTOCOL_TCP).then(|| record::FlowKey::of_stream(key.socket_cookie));
+        stream.into_iter().chain([key]).find_map(|entry| {
+            let state = self.flows.get(&entry, 0).or_else(|_| self.flagged_flows.get(&entry, 0)).ok()?;
+            (state.key == key).then_some((entry, state))
+        })
     }
 
     /// Hands over the tries of flagged prefixes, which can be changed while the programs run.
@@ -263,7 +272,7 @@ impl Kernel {
     /// may be missing. The cursor begins with its default.
     pub fn next_flows(&self, cursor: &mut Cursor, at: BootTime) -> Option<Vec<Flow>> {
         let entries = self.tables.next(cursor)?;
-        Some(entries.iter().filter_map(|(key, state)| decode::flow_of_entry(key, state, at).ok()).collect())
+        Some(entries.iter().filter_map(|state| decode::flow_of_entry(state, at).ok()).collect())
     }
 
     /// What the kernel side lost since it was loaded.

@@ -28,7 +28,7 @@ pub struct Cursor {
 }
 
 /// What the tables hold.
-type Entries = Vec<(FlowKey, FlowState)>;
+type Entries = Vec<FlowState>;
 
 /// The attributes of the call (`union bpf_attr`, `batch`).
 #[repr(C)]
@@ -105,6 +105,6 @@ fn read(table: &OwnedFd, bucket: Option<u32>) -> io::Result<(Entries, Option<u32
         true
     };
     let count = (batch.count as usize).min(SHARE);
-    let entries = keys.into_iter().zip(values).take(count).collect();
-    Ok((entries, (!is_end).then_some(next)))
+    values.truncate(count);
+    Ok((values, (!is_end).then_some(next)))
 }

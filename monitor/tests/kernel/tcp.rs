@@ -26,6 +26,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("small_packets_are_exact", small_packets_are_exact),
     Case::new("payload_that_ends_the_handshake_is_counted_at_both_ends", payload_with_the_handshake),
     Case::new("a_refused_connection_is_an_attempt_that_failed", refused),
+    Case::new("a_tcp_socket_that_connects_again_has_a_flow_for_each_attempt", connects_again),
     Case::new("an_idle_connection_is_exact_within_five_seconds", idle),
 ];
 
@@ -171,6 +172,38 @@ fn refused(rung: Rung) -> Result<()> {
             record.is_alert() && record.executable() == Some(program.name())
         })?;
         ensure!(alert.text("/egresswatch/level") == Some("attempted"), "{}", alert.pretty());
+        Ok(())
+    })
+}
+
+/// The first attempt ends in the socket, without a packet; the second is refused; what comes after was taken back.
+fn connects_again(rung: Rung) -> Result<()> {
+    const BYTES: (u64, u64) = (1_013, 211);
+    let network = Network::new()?;
+    let server = TcpServer::start(&network, BYTES.0, BYTES.1)?;
+    let refusing = network.port();
+    let address = |text: &str, port| -> Result<SocketAddr> { Ok(SocketAddr::new(text.parse()?, port)) };
+    let in_vain = [address("255.255.255.255", server.port)?, address("120.232.0.1", refusing)?];
+    let to = [address("8.8.8.8", server.port)?, address("111.13.100.1", server.port)?];
+    let program = Program::new("asks-again")?;
+    watch(rung, |view| {
+        let traffic = Traffic::TcpAgain { in_vain: in_vain.to_vec(), to: to.to_vec(), send: BYTES.0, receive: BYTES.1 };
+        Launch::inside(&network).run(&program, &traffic)?;
+        for remote in in_vain {
+            let end = flow_end(&view, &program, remote)?;
+            ensure!(end.facts().contains(&"attempted") && !end.facts().contains(&"established"), "{}", end.pretty());
+            ensure!(end.bytes() == (Some(0), Some(0)), "{}", end.pretty());
+        }
+        for remote in to {
+            let end = flow_end(&view, &program, remote)?;
+            ensure!(end.facts().contains(&"established"), "{}", end.pretty());
+            ensure!(end.bytes() == (Some(BYTES.0), Some(BYTES.1)), "{}", end.pretty());
+        }
+        for (remote, level) in [(in_vain[1], "attempted"), (to[1], "sent")] {
+            view.one(&format!("an alert at level {level}"), |record| {
+                record.is_alert() && record.remote() == Some(remote) && record.text("/egresswatch/level") == Some(level)
+            })?;
+        }
         Ok(())
     })
 }

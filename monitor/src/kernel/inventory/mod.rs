@@ -186,10 +186,12 @@ impl Taking<'_, '_> {
             match self.open(lent, &socket, key, identity, inbound) {
                 Opening::New { flagged } => {
                     self.outcome.connections += 1;
-                    state.flow = key;
-                    state.is_asked = 1;
-                    state.open_flows = 1;
-                    state.has_flagged = u8::from(flagged);
+                    if !socket.is_tcp() {
+                        state.flow = key;
+                        state.is_asked = 1;
+                        state.open_flows = 1;
+                        state.has_flagged = u8::from(flagged);
+                    }
                 }
                 Opening::Known | Opening::Over => {}
                 Opening::WithoutRoom => self.outcome.without_room += 1,
@@ -205,6 +207,7 @@ impl Taking<'_, '_> {
         let flagged = self.tables.tries.flag(&key.remote_address);
         let now_ns = host::boot_time().0;
         let mut flow = FlowState {
+            key,
             connector: identity,
             local_address: socket.local.0,
             local_port_be: socket.local.1.to_be(),
@@ -232,7 +235,8 @@ impl Taking<'_, '_> {
             }
         }
         let table = if flagged { &mut *self.tables.flagged_flows } else { &mut *self.tables.flows };
-        match table.insert(key, flow, BPF_NOEXIST) {
+        let entry = if socket.is_tcp() { FlowKey::of_stream(key.socket_cookie) } else { key };
+        match table.insert(entry, flow, BPF_NOEXIST) {
             Ok(()) => Opening::New { flagged },
             Err(error) if errno(&error) == Some(Errno::EEXIST) => Opening::Known,
             Err(_) => Opening::WithoutRoom,

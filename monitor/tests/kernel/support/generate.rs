@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use nix::{
     libc,
     sys::{
-        socket::{AddressFamily, MsgFlags, SockaddrStorage, recv, sendto},
+        socket::{AddressFamily, MsgFlags, SockFlag, SockType, SockaddrStorage, recv, sendto, socket},
         wait::waitpid,
     },
     unistd::{ForkResult, fork},
@@ -71,6 +71,8 @@ pub(crate) enum Traffic {
     Wait,
     /// Connect to a port that refuses.
     TcpRefused { to: SocketAddr },
+    /// One socket that asks for each of `in_vain`, which fails, and then talks to each of `to`, taken back in between.
+    TcpAgain { in_vain: Vec<SocketAddr>, to: Vec<SocketAddr>, send: u64, receive: u64 },
     /// Datagrams on one socket to each of `to` in turn, each answered if `receive` is given.
     Udp { to: Vec<SocketAddr>, connected: bool, datagrams: u64, send: u64, receive: Option<u64>, hold: bool },
     /// Datagrams to `count` addresses from `first` on, on one unconnected socket.
@@ -237,6 +239,10 @@ fn make(traffic: &Traffic) -> Result<()> {
             ensure!(error.kind() == io::ErrorKind::ConnectionRefused, "not refused: {error}");
             tell(&Facts::default())
         }
+        Traffic::TcpAgain { in_vain, to, send, receive } => {
+            connects_again(in_vain, to, *send, *receive)?;
+            tell(&Facts::default())
+        }
         Traffic::Udp { to, connected, datagrams, send, receive, hold } => {
             udp(to, *connected, *datagrams, *send, *receive, *hold)
         }
@@ -300,6 +306,29 @@ fn converse(to: SocketAddr, send: u64, receive: u64) -> Result<TcpStream> {
     let mut reply = payload(receive);
     stream.read_exact(&mut reply).context("the reply is too short")?;
     Ok(stream)
+}
+
+fn connects_again(in_vain: &[SocketAddr], to: &[SocketAddr], send: u64, receive: u64) -> Result<()> {
+    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    for address in in_vain {
+        let outcome = nix::sys::socket::connect(socket.as_raw_fd(), &SockaddrStorage::from(*address));
+        ensure!(outcome.is_err(), "{address} takes connections");
+    }
+    let mut stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(SILENCE_MAX))?;
+    for address in to {
+        nix::sys::socket::connect(stream.as_raw_fd(), &SockaddrStorage::from(*address))
+            .with_context(|| format!("cannot connect to {address}"))?;
+        stream.write_all(&payload(send))?;
+        stream.read_exact(&mut payload(receive)).context("the reply is too short")?;
+        // SAFETY: an address of no family, as long as it is said to be.
+        let taken_back = unsafe {
+            let nobody = libc::sockaddr { sa_family: libc::AF_UNSPEC as libc::sa_family_t, sa_data: [0; 14] };
+            libc::connect(stream.as_raw_fd(), &raw const nobody, size_of_val(&nobody) as libc::socklen_t)
+        };
+        nix::errno::Errno::result(taken_back).context("the connection cannot be taken back")?;
+    }
+    Ok(())
 }
 
 /// Each message stands behind its length.
