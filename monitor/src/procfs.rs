@@ -74,8 +74,12 @@ pub(crate) fn unified_cgroup(folder: &Path) -> Option<PathBuf> {
 /// The id of the cgroup at `path` in the hierarchy at `root`: its folder's inode (kernfs, on 64-bit hosts). The path came
 /// from a file and may lead out of the mount: a process outside of the reader's cgroup namespace has `..` in it.
 pub(crate) fn cgroup_id(root: &Path, path: &Path) -> Option<u64> {
-    let is_plain = path.components().all(|component| matches!(component, Component::RootDir | Component::Normal(_)));
-    Some(fs::metadata(is_plain.then(|| below(root, path))?).ok()?.ino())
+    Some(fs::metadata(is_inside(path).then(|| below(root, path))?).ok()?.ino())
+}
+
+/// Whether a path does not lead out of where it starts.
+pub(crate) fn is_inside(path: &Path) -> bool {
+    path.components().all(|component| matches!(component, Component::RootDir | Component::Normal(_)))
 }
 
 /// `path`, which starts with a slash, below `root`.

@@ -221,7 +221,7 @@ fn forks_and_cgroups_are_read() {
 fn each_kind_of_damage_has_its_error() {
     let whole = bytes_of(&flow_record());
     assert!(matches!(decode(&whole[..9]), Err(DecodeError::Short { got: 9, need: 16 })));
-    assert!(matches!(decode(&whole[..415]), Err(DecodeError::Short { got: 415, need: 416 })));
+    assert!(matches!(decode(&whole[..447]), Err(DecodeError::Short { got: 447, need: 448 })));
     let damage = |at: usize, value: u8| {
         let mut bytes = whole.clone();
         bytes[at] = value;
@@ -229,7 +229,7 @@ fn each_kind_of_damage_has_its_error() {
     };
     assert_eq!(damage(0, 99), DecodeError::Kind(99));
     assert_eq!(damage(2, 99), DecodeError::Reason(99));
-    assert_eq!(damage(4, 1), DecodeError::Size { kind: kind::FLOW, size: 257, need: 416 });
+    assert_eq!(damage(4, 1), DecodeError::Size { kind: kind::FLOW, size: 257, need: 448 });
     assert_eq!(damage(16 + 27, 1), DecodeError::Family(1));
 }
 

@@ -26,8 +26,9 @@ pub struct Config {
     /// start without what they name.
     pub rung: RungChoice,
     /// How sockets that are older than the monitor are found when it starts: "auto" takes the kernel's iterator (Linux 5.12
-    /// and later, with BTF) and elsewhere borrows each socket for a moment from the process that holds it, "iterator" and
-    /// "descriptors" do only the one or the other, "off" leaves such sockets to their next packet.
+    /// and later, with BTF) and, elsewhere or if only a part of the cgroup hierarchy is watched, borrows each socket for a
+    /// moment from the process that holds it, "iterator" and "descriptors" do only the one or the other, "off" leaves such
+    /// sockets to their next packet.
     pub inventory: InventoryChoice,
     /// Mount point of the cgroup v2 hierarchy to attach to. Found in /proc/self/mountinfo if not given.
     #[schemars(example = "/sys/fs/cgroup")]

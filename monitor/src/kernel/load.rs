@@ -88,6 +88,8 @@ pub(super) struct Loaded {
     pub(super) degradations: Vec<Degradation>,
     pub(super) attached: Vec<&'static str>,
     pub(super) cgroup: PathBuf,
+    /// Everything on the host is watched.
+    pub(super) is_whole: bool,
     cgroup_file: File,
     choice: RungChoice,
     has_inventory: bool,
@@ -130,7 +132,8 @@ pub(super) fn create(
     let cgroup_file = File::open(&cgroup)
         .map_err(|error| LoadError::Cgroup(CgroupMistake::Unreadable { path: cgroup.clone(), error }))?;
     let mut degradations = Vec::new();
-    if !is_cgroup_root(&cgroup) {
+    let is_whole = is_cgroup_root(&cgroup);
+    if !is_whole {
         degradations.push(Degradation::CgroupSubtree { path: cgroup.display().to_string() });
     }
     let mut layout = read_layout(&mut degradations);
@@ -153,6 +156,7 @@ pub(super) fn create(
         degradations,
         attached: Vec::new(),
         cgroup,
+        is_whole,
         cgroup_file,
         choice: config.rung,
         has_inventory: layout.has_inventory,
@@ -238,6 +242,8 @@ impl Loaded {
         let outcome = match (self.inventory, types.filter(|_| self.has_inventory)) {
             (InventoryChoice::Off, _) => Err("it was asked to be off".to_owned()),
             (InventoryChoice::Descriptors, _) => Err("the descriptors were asked for".to_owned()),
+            // Every socket of the host would get storage and a flow.
+            (InventoryChoice::Auto, _) if !self.is_whole => Err("only a part of the hierarchy is watched".to_owned()),
             (_, Some(types)) => run_iterator(&mut self.ebpf, probe, types),
             (_, None) => Err("the kernel does not tell typed programs of sockets".to_owned()),
         };

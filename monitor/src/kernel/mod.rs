@@ -166,7 +166,9 @@ impl Kernel {
             let sockets: SkStorage<MapData, SocketState> = take(ebpf, "SOCKETS")?;
             let (flows, flagged_flows, tries) = (&mut flows, &mut flagged_flows, &tries);
             let mut tables = inventory::Tables { sockets, flows, flagged_flows, tries };
-            loaded.degradations.extend(ask_processes(&mut tables, &loaded.cgroup));
+            let root = system.cgroup_root.as_deref().unwrap_or(&loaded.cgroup);
+            let watched = inventory::Watched::new(root, &loaded.cgroup, loaded.is_whole);
+            loaded.degradations.extend(ask_processes(&mut tables, &watched));
         }
         Ok(Self {
             tables,
@@ -299,9 +301,9 @@ pub enum StartError {
 }
 
 /// Finds older sockets by the descriptors of the processes, and says what is missing.
-fn ask_processes(tables: &mut inventory::Tables<'_>, cgroup: &Path) -> Option<Degradation> {
+fn ask_processes(tables: &mut inventory::Tables<'_>, watched: &inventory::Watched) -> Option<Degradation> {
     let started = std::time::Instant::now();
-    match inventory::take(tables, Path::new("/proc"), cgroup) {
+    match inventory::take(tables, Path::new("/proc"), watched) {
         Err(error) => Some(Degradation::NoInventory { cause: format!("/proc cannot be read: {error}") }),
         Ok(outcome) => {
             let took_ms = started.elapsed().as_millis();

@@ -1,6 +1,7 @@
 //! Sockets that are older than the programs, found by way of the processes that hold them: `/proc/<pid>/fd` says which
 //! descriptors are sockets, and `pidfd_getfd` (Linux 5.6) lends each of them for a moment. For kernels whose iterators
-//! tell nothing of sockets (before 5.12) or that publish no type information.
+//! tell nothing of sockets (before 5.12) or that publish no type information, and where only a part of the cgroup
+//! hierarchy is watched: an iterator would give a flow, and storage, to every socket of the host.
 //!
 //! A lent socket answers what netlink (`sock_diag`) would tell, cookie included, in whichever network namespace it is,
 //! without entering that; and it is the key of the socket storage, so that the hooks find the process where they look for
@@ -16,7 +17,7 @@ mod socket;
 use std::{
     collections::{HashMap as Map, HashSet},
     os::fd::OwnedFd,
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -90,10 +91,32 @@ impl Outcome {
     }
 }
 
-/// Finds the sockets that the processes of `proc` hold. `cgroup` is the mount point of the unified hierarchy.
-pub(super) fn take(tables: &mut Tables<'_>, proc: &Path, cgroup: &Path) -> std::io::Result<Outcome> {
+/// The part of the unified hierarchy that is watched.
+pub(super) struct Watched {
+    /// Where the hierarchy is mounted.
+    root: PathBuf,
+    /// The part's path, as `/proc` tells that of a process; `None` if everything is watched.
+    part: Option<PathBuf>,
+}
+
+impl Watched {
+    /// `watched` is in the hierarchy at `root`, and may be its root as the host has it.
+    pub(super) fn new(root: &Path, watched: &Path, is_whole: bool) -> Self {
+        let part = watched.strip_prefix(root).ok().filter(|_| !is_whole);
+        Self { root: root.to_owned(), part: part.map(|part| Path::new("/").join(part)) }
+    }
+
+    /// Whether the process with this folder in `/proc` is in it.
+    fn has(&self, folder: &Path) -> bool {
+        let Some(part) = &self.part else { return true };
+        procfs::unified_cgroup(folder).is_some_and(|path| procfs::is_inside(&path) && path.starts_with(part))
+    }
+}
+
+/// Finds the sockets that the processes of `proc` hold which are in the `watched` part.
+pub(super) fn take(tables: &mut Tables<'_>, proc: &Path, watched: &Watched) -> std::io::Result<Outcome> {
     let mut taking =
-        Taking { tables, seen: HashSet::new(), listeners: Map::new(), outcome: Outcome::default(), proc, cgroup };
+        Taking { tables, seen: HashSet::new(), listeners: Map::new(), outcome: Outcome::default(), proc, watched };
     let own_classes = holder::traffic_classes(&proc.join("self"));
     // In order, so that of several holders it is mostly the one that made the socket that is told.
     let refused: Vec<_> =
@@ -132,13 +155,16 @@ struct Taking<'a, 'b> {
     listeners: Map<u64, HashSet<u16>>,
     outcome: Outcome,
     proc: &'a Path,
-    cgroup: &'a Path,
+    watched: &'a Watched,
 }
 
 impl Taking<'_, '_> {
     /// Takes stock of one process; an error says that it does not let us.
     fn process(&mut self, pid: u32, own_classes: Option<&str>) -> Result<(), Errno> {
         let folder = self.proc.join(pid.to_string());
+        if !self.watched.has(&folder) {
+            return Ok(());
+        }
         let mut holder = None;
         for (descriptor, inode) in holder::internet_sockets(&folder)? {
             if self.seen.contains(&inode) {
@@ -149,7 +175,7 @@ impl Taking<'_, '_> {
                     self.outcome.classed += 1;
                     return Ok(());
                 }
-                holder = Holder::open(pid, &folder, self.cgroup)?;
+                holder = Holder::open(pid, &folder, &self.watched.root)?;
             }
             // It may end at any time.
             let Some(holder) = &holder else { return Ok(()) };
@@ -280,4 +306,27 @@ fn errno(error: &MapError) -> Option<Errno> {
         _ => None,
     };
     code.map(Errno::from_raw)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_processes_of_the_watched_part_are_asked() {
+        let proc = tempfile::tempdir().unwrap();
+        let has = |watched: &Watched, cgroup: &str| {
+            std::fs::write(proc.path().join("cgroup"), format!("4:net_cls:/\n0::{cgroup}\n")).unwrap();
+            watched.has(proc.path())
+        };
+        let root = Path::new("/sys/fs/cgroup");
+        let part = Watched::new(root, &root.join("a/b"), false);
+        for (cgroup, expected) in [("/a/b", true), ("/a/b/c", true), ("/a", false), ("/a/bc", false), ("/", false)] {
+            assert_eq!(has(&part, cgroup), expected, "{cgroup}");
+        }
+        let container = Watched::new(root, root, false);
+        assert!(has(&container, "/") && has(&container, "/a") && !has(&container, "/../../b"));
+        assert!(has(&Watched::new(root, root, true), "/../../b"));
+        assert!(!part.has(Path::new("/nowhere")));
+    }
 }
