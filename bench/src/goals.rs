@@ -121,7 +121,8 @@ fn rounded(value: f64) -> String {
 }
 
 const CONNECT: &str = "Each connection runs a program when its socket is made, when it connects, at each packet and at each change of \
-                       its state, and has an entry in the flow table and storage at its socket, which are made and freed. \
+                       its state, and has an entry in the flow table, which is made and freed. At the end that accepts it \
+                       the kernel also copies what is known of the listening socket, which is how the process is known. \
                        The times below say which of them weigh most; what the kernel does around each run comes on top.";
 const BULK: &str = "Each segment passes a program on its way out, and each acknowledgement one on its way in. Two processors \
                     share load, server and monitor, so that the range is wider than the goal.";
