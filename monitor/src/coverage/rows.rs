@@ -265,8 +265,8 @@ pub const ROWS: &[Row] = &[
     Row::new(
         Places,
         "translated",
-        "a service address that the network changes (destination NAT)",
-        &["translated_destination"],
+        "a service address that the network changes (destination NAT), also from inside a container",
+        &["translated_destination", "a_container_asks_a_translated_address"],
     ),
     Row::new(
         Places,

@@ -322,17 +322,10 @@ fn runc_container(rung: Rung) -> Result<()> {
     let network = Network::new()?;
     let server = TcpServer::http(&network)?;
     let folder = tempfile::Builder::new().prefix("egresswatch-test-").tempdir()?;
-    let root = folder.path().join("rootfs");
-    for name in ["bin", "dev", "proc", "sys", "lib/apk/db"] {
-        fs::create_dir_all(root.join(name))?;
-    }
-    let busybox = root.join("bin/busybox");
-    fs::copy("/usr/bin/busybox", &busybox).or_else(|_| fs::copy("/bin/busybox", &busybox))?;
-    File::options().append(true).open(&busybox)?.write_all(b"of the container")?;
-    for name in ["sh", "wget", "cat"] {
-        symlink("busybox", root.join("bin").join(name))?;
-    }
-    fs::write(root.join("lib/apk/db/installed"), "P:busybox\nV:1.37.0-r12\nA:x86_64\nF:bin\nR:busybox\n")?;
+    let busybox = container_files(folder.path(), &["sh", "wget", "cat"])?;
+    let packages = folder.path().join("rootfs/lib/apk/db");
+    fs::create_dir_all(&packages)?;
+    fs::write(packages.join("installed"), "P:busybox\nV:1.37.0-r12\nA:x86_64\nF:bin\nR:busybox\n")?;
     let client = format!("/bin/wget -q -O - http://{}/ && echo done && exec /bin/cat", listed(&server)?);
     fs::write(folder.path().join("config.json"), bundle(id, &client).to_string())?;
     let digest = digest(&busybox)?;
@@ -370,8 +363,23 @@ fn runc_container(rung: Rung) -> Result<()> {
     monitor.stop().map(drop)
 }
 
+/// Makes the root of a container in the bundle at `folder`, with a program of its own that serves as each of `tools`.
+pub(crate) fn container_files(folder: &Path, tools: &[&str]) -> Result<PathBuf> {
+    let root = folder.join("rootfs");
+    for name in ["bin", "dev", "proc", "sys"] {
+        fs::create_dir_all(root.join(name))?;
+    }
+    let busybox = root.join("bin/busybox");
+    fs::copy("/usr/bin/busybox", &busybox).or_else(|_| fs::copy("/bin/busybox", &busybox))?;
+    File::options().append(true).open(&busybox)?.write_all(b"of the container")?;
+    for name in tools {
+        symlink("busybox", root.join("bin").join(name))?;
+    }
+    Ok(busybox)
+}
+
 /// An OCI bundle's configuration: namespaces of its own, but the network of its caller.
-fn bundle(id: &str, script: &str) -> serde_json::Value {
+pub(crate) fn bundle(id: &str, script: &str) -> serde_json::Value {
     let namespaces: Vec<_> = ["pid", "mount", "ipc", "uts"].iter().map(|kind| json!({ "type": kind })).collect();
     json!({
         "ociVersion": "1.0.2",

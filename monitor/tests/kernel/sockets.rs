@@ -13,6 +13,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use crate::{
     Case,
     claim::{Sent, check_identity, claimed, exact, sight},
+    executables::{bundle, container_files},
     support::{
         CABLE_IPV4, DatagramWay, Datagrams, HandOver, LOCAL_IPV4, LOCAL_IPV6, Launch, Network, PacketWay, Packets,
         Program, Protocol, Record, Rung, Stream, StreamWay, TcpServer, Traffic, UdpServer, View, watch,
@@ -36,6 +37,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("multicast", multicast),
     Case::new("broadcast", broadcast),
     Case::new("translated_destination", translated).needs("nft"),
+    Case::new("a_container_asks_a_translated_address", container_asks_a_service).needs("runc"),
 ];
 
 /// Addresses of China Mobile.
@@ -337,10 +339,11 @@ fn join(to: SocketAddr, interface: &str) -> Result<UdpSocket> {
     Ok(socket)
 }
 
-/// A service address that the network changes into another one: the flow is to what the program asked for, and says where
-/// its packets went.
-fn translated(rung: Rung) -> Result<()> {
-    const BYTES: (u64, u64) = (2_003, 1_009);
+/// Addresses of services, which the network changes into those of [`REMOTES`].
+const SERVICES: [&str; 2] = ["10.96.0.10", "fd96::10"];
+
+/// A network in which the services' addresses are changed.
+fn network_with_services() -> Result<Network> {
     const RULES: &str = "table inet nat { chain output { type nat hook output priority -100; \
         ip daddr 10.96.0.10 dnat ip to 8.8.8.8; ip6 daddr fd96::10 dnat ip6 to 2001:4860:4860::8888; }; }";
     let network = Network::new()?;
@@ -350,8 +353,48 @@ fn translated(rung: Rung) -> Result<()> {
         ensure!(status.success(), "nft failed: {status}");
         Ok(())
     })?;
+    Ok(network)
+}
+
+/// The sockets are made inside the container, by programs of its own, as in a pod that asks a service.
+fn container_asks_a_service(rung: Rung) -> Result<()> {
+    const BYTES: (u64, u64) = (2_003, 1_009);
+    let id = "c4a7e1f09b3d5286e7f8a9b0c1d2e3f405162738495a6b7c8d9eafb0c1d2e3f4";
+    let network = network_with_services()?;
     let server = TcpServer::start(&network, BYTES.0, BYTES.1)?;
-    for (service, behind) in ["10.96.0.10", "fd96::10"].into_iter().zip(REMOTES) {
+    let folder = tempfile::Builder::new().prefix("egresswatch-test-").tempdir()?;
+    container_files(folder.path(), &["sh", "head", "nc"])?;
+    // The end of what is sent is not the end of the connection: the answer is waited for.
+    let ask = |service| {
+        format!("head -c {} /dev/zero | nc {service} {} | head -c {} >/dev/null", BYTES.0, server.port, BYTES.1)
+    };
+    let script = SERVICES.map(ask).join("; ");
+    fs::write(folder.path().join("config.json"), bundle(id, &script).to_string())?;
+    watch(rung, |view| {
+        let mut command = Command::new("runc");
+        command.arg("run").arg("--bundle").arg(folder.path()).arg(id);
+        Launch::inside(&network).run_command(command, "")?;
+        for (service, behind) in SERVICES.into_iter().zip(REMOTES) {
+            let remote = SocketAddr::new(service.parse()?, server.port);
+            let end = view.one(&format!("the end of the container's flow to {remote}"), |record| {
+                record.is_flow_end() && record.is_egress() && record.remote() == Some(remote)
+            })?;
+            ensure!(end.bytes() == (Some(BYTES.0), Some(BYTES.1)), "{}", end.pretty());
+            ensure!(end.text("/destination/nat/ip") == Some(behind), "not behind {behind}: {}", end.pretty());
+            ensure!(end.text("/container/id") == Some(id), "not of the container: {}", end.pretty());
+            ensure!(end.executable() == Some("/bin/busybox"), "another program: {}", end.pretty());
+        }
+        Ok(())
+    })
+}
+
+/// A service address that the network changes into another one: the flow is to what the program asked for, and says where
+/// its packets went.
+fn translated(rung: Rung) -> Result<()> {
+    const BYTES: (u64, u64) = (2_003, 1_009);
+    let network = network_with_services()?;
+    let server = TcpServer::start(&network, BYTES.0, BYTES.1)?;
+    for (service, behind) in SERVICES.into_iter().zip(REMOTES) {
         let datagram_server = UdpServer::start(&network, behind.parse()?, Some(usize::try_from(BYTES.1)?))?;
         watch(rung, |view| {
             let program = Program::new("translated")?;
