@@ -43,7 +43,7 @@ pub(crate) fn connecting(ctx: &SockAddrContext, family: u8) {
     }
     // SAFETY: as above; the verifier checks the field's access.
     if key.protocol == PROTOCOL_TCP && unsafe { (*ctx.sock_addr).type_ } == SOCK_STREAM {
-        connecting_stream(&key, namespace, now_ns);
+        connecting_stream(ctx, &key, namespace, now_ns);
     } else {
         connecting_datagrams(ctx, &key, namespace, now_ns);
     }
@@ -51,7 +51,7 @@ pub(crate) fn connecting(ctx: &SockAddrContext, family: u8) {
 
 /// A process asks for a TCP connection. Nothing is kept at the socket: its cookie finds the flow.
 #[inline(always)]
-fn connecting_stream(key: &FlowKey, namespace: u64, now_ns: u64) {
+fn connecting_stream(ctx: &SockAddrContext, key: &FlowKey, namespace: u64, now_ns: u64) {
     let entry = FlowKey::of_stream(key.socket_cookie);
     if let Some(existing) = flow::find(&entry) {
         // The same socket asks again, after an attempt that ended before it began.
@@ -60,10 +60,20 @@ fn connecting_stream(key: &FlowKey, namespace: u64, now_ns: u64) {
             flow::note_sender(existing, Actor::current());
             return;
         }
-        // For another destination: that attempt is over.
+        // For another destination: that attempt is over. It makes room also where its report found none, which is counted:
+        // what the next one moves is none of its own.
+        let flagged = existing.flags.flagged != 0;
         flow::close(&entry, existing, now_ns);
+        flow::forget(&entry, flagged);
     }
-    flow::open(&entry, key, Connector::Current(namespace), flow::ATTEMPTED, now_ns, reason::ATTEMPT);
+    let opened = flow::open(&entry, key, Connector::Current(namespace), flow::ATTEMPTED, now_ns, reason::ATTEMPT);
+    // Without room for it, its first payload asks again for some, and takes the process from the socket.
+    if opened.is_none()
+        && let Some(state) = own_state(socket(ctx), key.socket_cookie)
+    {
+        read_current(&mut state.identity, namespace);
+        state.created_only = 0;
+    }
 }
 
 /// A process sets the destination of a datagram socket, or asks for an association.

@@ -153,8 +153,14 @@ pub(crate) fn close(entry: &FlowKey, state: &mut FlowState, now_ns: u64) {
     state.flags.closed = 1;
     let flagged = state.flags.flagged != 0;
     if emit::flow(state, reason::CLOSED, now_ns) {
-        let _ = if flagged { FLAGGED_FLOWS.remove(entry) } else { FLOWS.remove(entry) };
+        forget(entry, flagged);
     }
+}
+
+/// Takes a flow's entry out of its table, if it is there.
+#[inline(always)]
+pub(crate) fn forget(entry: &FlowKey, flagged: bool) {
+    let _ = if flagged { FLAGGED_FLOWS.remove(entry) } else { FLOWS.remove(entry) };
 }
 
 /// Sets what `from` says in `into`, byte by byte: another CPU may have found the entry and learnt something else already.
